@@ -1,45 +1,115 @@
-// Package queries holds every SQL statement the roles ask ClickHouse at run
-// time and the planner that turns a window and a filter into one of them.
+// Package queries holds every statement the roles put to ClickHouse at run
+// time, and the planner that turns a window and a filter into one of them.
+//
+// Statements are .sql files. They are templates only to choose clauses: values
+// are always bound parameters.
 package queries
 
 import (
 	"context"
+	"embed"
 	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"text/template"
 	"time"
 
+	"github.com/ClickHouse/clickhouse-go/v2"
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 
 	"github.com/topk-charts/topk"
 )
 
-// DB asks the questions of the charts system. It is safe for concurrent use.
-type DB struct{ conn driver.Conn }
+//go:embed *.sql
+var files embed.FS
 
-// Open connects to ClickHouse by URL (http://, https:// or clickhouse://) and
-// checks that it answers.
-func Open(ctx context.Context, url string) (*DB, error) { return nil, errors.New("stub") }
+var statements = template.Must(template.ParseFS(files, "*.sql"))
+
+// render gives the text of a statement for a choice of clauses.
+func render(name string, choice any) (string, error) {
+	var b strings.Builder
+	if err := statements.ExecuteTemplate(&b, name, choice); err != nil {
+		return "", fmt.Errorf("render %s: %w", name, err)
+	}
+	return b.String(), nil
+}
+
+// DB asks the questions of the charts system. It is safe for concurrent use.
+type DB struct {
+	conn     driver.Conn
+	calendar topk.Calendar
+}
+
+// Open connects to ClickHouse by URL (http://, https:// or clickhouse://, the
+// path being the database) and checks that it answers.
+func Open(ctx context.Context, url string, calendar topk.Calendar) (*DB, error) {
+	options, err := clickhouse.ParseDSN(url)
+	if err != nil {
+		return nil, fmt.Errorf("ClickHouse URL: %w", err)
+	}
+	options.MaxOpenConns, options.MaxIdleConns = 16, 16
+	conn, err := clickhouse.Open(options)
+	if err != nil {
+		return nil, fmt.Errorf("open ClickHouse: %w", err)
+	}
+	if err := conn.Ping(ctx); err != nil {
+		return nil, errors.Join(fmt.Errorf("%w: ClickHouse at %s does not answer: %w",
+			topk.ErrUnavailable, strings.Join(options.Addr, ","), err), conn.Close())
+	}
+	return &DB{conn: conn, calendar: calendar}, nil
+}
 
 // Close releases the connections.
 func (db *DB) Close() error { return db.conn.Close() }
 
 // Ping reports whether ClickHouse answers.
-func (db *DB) Ping(ctx context.Context) error { return db.conn.Ping(ctx) }
-
-// Chart computes the exact first k entries of any filter and window, from the
-// rollups and the log.
-func (db *DB) Chart(ctx context.Context, f topk.Filter, w topk.Window, k int, now time.Time) (topk.Chart, error) {
-	return topk.Chart{}, errors.New("stub")
+func (db *DB) Ping(ctx context.Context) error {
+	if err := db.conn.Ping(ctx); err != nil {
+		return fmt.Errorf("%w: ClickHouse: %w", topk.ErrUnavailable, err)
+	}
+	return nil
 }
 
-// Songs gives the catalog's entries for the ids; unknown ids are left out.
-func (db *DB) Songs(ctx context.Context, ids []string) (map[string]topk.Song, error) {
-	return nil, errors.New("stub")
+// scan runs a statement and hands each row to read.
+func (db *DB) scan(ctx context.Context, sql string, args []any, read func(driver.Rows) error) error {
+	rows, err := db.conn.Query(ctx, sql, args...)
+	if err != nil {
+		return classify(err)
+	}
+	for rows.Next() {
+		if err := read(rows); err != nil {
+			return errors.Join(fmt.Errorf("read row: %w", err), rows.Close())
+		}
+	}
+	return classify(errors.Join(rows.Err(), rows.Close()))
 }
 
-// UpsertSongs writes catalog entries; the last write of a SongID wins.
-func (db *DB) UpsertSongs(ctx context.Context, songs []topk.Song) error { return errors.New("stub") }
+// classify marks the failures that are ClickHouse being away or out of time.
+func classify(err error) error {
+	var netErr net.Error
+	var exception *clickhouse.Exception
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &exception) && unavailableCodes[exception.Code],
+		errors.As(err, &netErr),
+		errors.Is(err, io.EOF),
+		errors.Is(err, io.ErrUnexpectedEOF),
+		errors.Is(err, clickhouse.ErrAcquireConnTimeout),
+		errors.Is(err, context.DeadlineExceeded):
+		return fmt.Errorf("%w: %w", topk.ErrUnavailable, err)
+	}
+	return err
+}
 
-// SongPlays counts one song's plays in each window at now.
-func (db *DB) SongPlays(ctx context.Context, songID string, windows []topk.Window, now time.Time) ([]uint64, error) {
-	return nil, errors.New("stub")
+// unavailableCodes are ClickHouse's errors that pass: 159 TIMEOUT_EXCEEDED,
+// 202 TOO_MANY_SIMULTANEOUS_QUERIES, 209 SOCKET_TIMEOUT, 210 NETWORK_ERROR,
+// 241 MEMORY_LIMIT_EXCEEDED.
+var unavailableCodes = map[int32]bool{159: true, 202: true, 209: true, 210: true, 241: true}
+
+// at writes an instant as a DateTime64(3, 'UTC') parameter.
+func at(name string, t time.Time) any {
+	return clickhouse.Named(name, t.UTC().Format("2006-01-02 15:04:05.000"))
 }

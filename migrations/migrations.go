@@ -1,0 +1,240 @@
+// Package migrations builds the chain inside ClickHouse, from the topic to the
+// rollups: numbered schema steps, and the wiring that names servers.
+package migrations
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"database/sql"
+	"embed"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"regexp"
+	"strings"
+	"text/template"
+	"time"
+
+	"github.com/ClickHouse/clickhouse-go/v2"
+	"github.com/golang-migrate/migrate/v4"
+	chmigrate "github.com/golang-migrate/migrate/v4/database/clickhouse"
+	"github.com/golang-migrate/migrate/v4/source/iofs"
+
+	"github.com/topk-charts/topk"
+)
+
+//go:embed schema/*.sql
+var schema embed.FS
+
+//go:embed wiring/*.sql
+var wiringFiles embed.FS
+
+// Wiring is what the chain must know of the world around it.
+type Wiring struct {
+	Brokers        []string   // of Kafka, as ClickHouse reaches them
+	Topic          string     // of plays
+	Group          string     // consumer group
+	Rules          topk.Rules // what the gateway accepts
+	MinPlaySeconds int        // plays that say they were shorter do not count
+}
+
+// wired are the objects of the wiring, in the order they are created. Plays
+// flow once the last one exists.
+var wired = []string{"song_catalog", "segments_of_user", "plays_queue", "plays_consume"}
+
+// Up brings the database of the URL to the newest schema and wires it. It may
+// be run at any time, by several processes, while plays stream in, and again
+// after it was killed: every step is one statement that may be repeated.
+func Up(ctx context.Context, url string, w Wiring) (err error) {
+	options, err := clickhouse.ParseDSN(url)
+	if err != nil {
+		return fmt.Errorf("ClickHouse URL: %w", err)
+	}
+	if !plainName.MatchString(options.Auth.Database) {
+		return fmt.Errorf("ClickHouse URL: the path must name a database of letters, digits and _, not %q", options.Auth.Database)
+	}
+	if err := createDatabase(ctx, options); err != nil {
+		return err
+	}
+	db := clickhouse.OpenDB(options)
+	defer func() { err = errors.Join(err, db.Close()) }()
+
+	unlock, err := lock(ctx, db)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, unlock()) }()
+
+	if err := steps(db, options.Auth.Database); err != nil {
+		return fmt.Errorf("migrate schema: %w", err)
+	}
+	if err := wire(ctx, db, options.Auth.Database, w); err != nil {
+		return fmt.Errorf("wire ClickHouse to Kafka: %w", err)
+	}
+	return nil
+}
+
+// createDatabase makes the database the URL names, which a connection to it
+// cannot.
+func createDatabase(ctx context.Context, options *clickhouse.Options) (err error) {
+	name := options.Auth.Database
+	outside := *options
+	outside.Auth.Database = "default"
+	db := clickhouse.OpenDB(&outside)
+	defer func() { err = errors.Join(err, db.Close()) }()
+	if _, err := db.ExecContext(ctx, "CREATE DATABASE IF NOT EXISTS "+name); err != nil {
+		return fmt.Errorf("create database %s: %w", name, err)
+	}
+	return nil
+}
+
+// steps runs the numbered files that have not run yet.
+func steps(db *sql.DB, database string) error {
+	source, err := iofs.New(schema, "schema")
+	if err != nil {
+		return err
+	}
+	driver, err := chmigrate.WithInstance(db, &chmigrate.Config{
+		DatabaseName:          database,
+		MigrationsTableEngine: "MergeTree",
+	})
+	if err != nil {
+		return err
+	}
+	m, err := migrate.NewWithInstance("schema", source, "clickhouse", driver)
+	if err != nil {
+		return err
+	}
+	// A step that was killed is left marked dirty. It is one statement that may
+	// be repeated: run it again.
+	if version, dirty, err := driver.Version(); err != nil {
+		return err
+	} else if dirty {
+		if err := m.Force(version - 1); err != nil {
+			return err
+		}
+	}
+	if err := m.Up(); err != nil && !errors.Is(err, migrate.ErrNoChange) {
+		return err
+	}
+	return nil
+}
+
+// wire creates the objects that name servers, and re-creates those whose text
+// has changed: a Kafka table cannot be altered. The comment of an object says
+// which text it was made of. Offsets live in Kafka, under the group.
+func wire(ctx context.Context, db *sql.DB, database string, w Wiring) error {
+	texts := make(map[string]string, len(wired))
+	stale := false
+	for _, name := range wired {
+		text, err := w.text(name, database)
+		if err != nil {
+			return err
+		}
+		texts[name] = text
+		var comment string
+		err = db.QueryRowContext(ctx, "SELECT comment FROM system.tables WHERE database = currentDatabase() AND name = {name:String}",
+			clickhouse.Named("name", name)).Scan(&comment)
+		if err != nil && !errors.Is(err, sql.ErrNoRows) {
+			return err
+		}
+		stale = stale || comment != fingerprint(text)
+	}
+	if !stale {
+		return nil
+	}
+	for i := len(wired) - 1; i >= 0; i-- {
+		kind := "TABLE"
+		if strings.Contains(texts[wired[i]], "CREATE DICTIONARY") {
+			kind = "DICTIONARY"
+		}
+		if _, err := db.ExecContext(ctx, "DROP "+kind+" IF EXISTS "+wired[i]+" SYNC"); err != nil {
+			return fmt.Errorf("drop %s: %w", wired[i], err)
+		}
+	}
+	for _, name := range wired {
+		if _, err := db.ExecContext(ctx, texts[name]+"\nCOMMENT "+quote(fingerprint(texts[name]))); err != nil {
+			return fmt.Errorf("create %s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+func (w Wiring) text(name, database string) (string, error) {
+	t, err := template.New(name+".sql").Funcs(template.FuncMap{"quote": quote}).ParseFS(wiringFiles, "wiring/"+name+".sql")
+	if err != nil {
+		return "", err
+	}
+	var b bytes.Buffer
+	err = t.Execute(&b, map[string]any{
+		"Database":       database,
+		"Brokers":        strings.Join(w.Brokers, ","),
+		"Topic":          w.Topic,
+		"Group":          w.Group,
+		"MaxAheadMillis": w.Rules.MaxAhead.Milliseconds(),
+		"MaxAgeMillis":   w.Rules.MaxAge.Milliseconds(),
+		"MinPlaySeconds": w.MinPlaySeconds,
+		"Countries":      topk.Countries(),
+	})
+	return strings.TrimSpace(b.String()), err
+}
+
+func fingerprint(text string) string {
+	sum := sha256.Sum256([]byte(text))
+	return "wiring " + hex.EncodeToString(sum[:8])
+}
+
+// plainName is a database name that needs no quoting anywhere.
+var plainName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
+
+// quote writes a string literal: DDL takes no bound parameters.
+func quote(s string) string { return "'" + escape.Replace(s) + "'" }
+
+var escape = strings.NewReplacer(`\`, `\\`, `'`, `\'`)
+
+// The lock is a table, since creating one is atomic. Holders are done within
+// seconds; a lock older than lockExpiry was left by a killed process.
+const (
+	lockTable  = "migrating"
+	lockExpiry = time.Minute
+	lockRetry  = 200 * time.Millisecond
+)
+
+// lock keeps other processes out until unlock.
+func lock(ctx context.Context, db *sql.DB) (unlock func() error, err error) {
+	for {
+		_, err := db.ExecContext(ctx, "CREATE TABLE "+lockTable+" (locked UInt8) ENGINE = Null")
+		if err == nil {
+			return func() error {
+				_, err := db.ExecContext(context.WithoutCancel(ctx), "DROP TABLE IF EXISTS "+lockTable+" SYNC")
+				return err
+			}, nil
+		}
+		var exception *clickhouse.Exception
+		const tableAlreadyExists = 57
+		if !errors.As(err, &exception) || exception.Code != tableAlreadyExists {
+			return nil, fmt.Errorf("lock schema: %w", err)
+		}
+		var expired bool
+		err = db.QueryRowContext(ctx, `
+			SELECT count() > 0 FROM system.tables
+			WHERE database = currentDatabase() AND name = {name:String}
+			  AND metadata_modification_time < now() - {expiry:UInt32}`,
+			clickhouse.Named("name", lockTable), clickhouse.Named("expiry", uint32(lockExpiry.Seconds()))).Scan(&expired)
+		if err != nil {
+			return nil, fmt.Errorf("lock schema: %w", err)
+		}
+		if expired {
+			if _, err := db.ExecContext(ctx, "DROP TABLE IF EXISTS "+lockTable+" SYNC"); err != nil {
+				return nil, fmt.Errorf("take over schema lock: %w", err)
+			}
+			continue
+		}
+		select {
+		case <-ctx.Done():
+			return nil, fmt.Errorf("another process is migrating the schema: %w", ctx.Err())
+		case <-time.After(lockRetry):
+		}
+	}
+}

@@ -1,0 +1,15 @@
+-- Which log position owns an event id, for the 48 hours in which repeats are
+-- recognised. key is sipHash128(eventId): 128 bits, because with 64 about one
+-- run of 48 hours in a thousand would meet two events of one key and lose one.
+--
+-- The row with key 0 is a marker: its koff is the `at`, in epoch ms, of the
+-- last block that was written here (see accepted_fill).
+CREATE TABLE IF NOT EXISTS seen
+(
+    key  UInt128,
+    src  UInt32,
+    koff UInt64
+)
+ENGINE = EmbeddedRocksDB(172800)
+PRIMARY KEY key
+SETTINGS optimize_for_bulk_insert = 0

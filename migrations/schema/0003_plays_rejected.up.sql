@@ -1,0 +1,19 @@
+-- Messages that are not plays, with the reason and the bytes, to be corrected
+-- and replayed. A redelivered block may write them twice: Replacing, by
+-- position, makes them one.
+CREATE TABLE IF NOT EXISTS plays_rejected
+(
+    src        UInt32,
+    koff       UInt64,
+    at         DateTime64(3, 'UTC'),
+    topic      LowCardinality(String),
+    partition  UInt16,
+    producedAt DateTime64(3, 'UTC'),
+    reason     String,
+    raw        String CODEC(ZSTD(1))
+)
+ENGINE = ReplacingMergeTree
+PARTITION BY toDate(at)
+ORDER BY (src, koff)
+TTL toDateTime(at) + INTERVAL 14 DAY
+SETTINGS ttl_only_drop_parts = 1

@@ -1,0 +1,246 @@
+package queries
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/ClickHouse/clickhouse-go/v2"
+	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
+
+	"github.com/topk-charts/topk"
+)
+
+// LogRetention is how long the log keeps plays, by the time they came in.
+// Beyond it windows are exact in whole hours and single dimensions only.
+const LogRetention = 90 * 24 * time.Hour
+
+// maxAhead bounds how much later than its arrival a play's event time can be:
+// what the gateway allows, its grace and some more.
+const maxAhead = 24 * time.Hour
+
+// errBehind: a rollup was read at a later moment than the log.
+var errBehind = errors.New("the log was read before the rollups")
+
+// clauses is what chart.sql chooses its clauses by.
+type clauses struct {
+	Rollup bool             // at most one stored term: rollups can be used
+	Stored []topk.Dimension // terms that are stored per play; values v0, v1, …
+	Genres bool             // only songs of all {genres}
+	Songs  bool             // only these {songs}
+}
+
+// Chart computes the exact first k entries of any filter and window at now.
+//
+// The chart is that of one prefix of the log, its Watermark, whatever is being
+// written meanwhile. ErrInvalid when the window would need plays that the log
+// no longer keeps; ErrUnavailable when ClickHouse is away or out of time.
+func (db *DB) Chart(ctx context.Context, f topk.Filter, w topk.Window, k int, now time.Time) (topk.Chart, error) {
+	chart := topk.Chart{Filter: f, Window: w, AsOf: now.UTC().Truncate(time.Millisecond), Span: w.At(now, db.calendar)}
+	c, args, err := db.clausesOf(ctx, f)
+	if err != nil {
+		return topk.Chart{}, err
+	}
+	p, err := db.plan(ctx, chart.Span, c.Rollup, now)
+	if err != nil {
+		return topk.Chart{}, err
+	}
+	args = append(args, p.args()...)
+	args = append(args, clickhouse.Named("k", uint32(k)))
+	chart.Entries, chart.TotalPlays, chart.Watermark, err = db.entries(ctx, c, args)
+	if err != nil {
+		return topk.Chart{}, fmt.Errorf("chart %s %s: %w", f, w, err)
+	}
+	return chart, nil
+}
+
+// SongPlays counts one song's plays in each window at now.
+func (db *DB) SongPlays(ctx context.Context, songID string, windows []topk.Window, now time.Time) ([]uint64, error) {
+	counts := make([]uint64, len(windows))
+	for i, w := range windows {
+		p, err := db.plan(ctx, w.At(now, db.calendar), true, now)
+		if err != nil {
+			return nil, err
+		}
+		args := append(p.args(), clickhouse.Named("dim", string(topk.DimGlobal)), clickhouse.Named("val", ""),
+			clickhouse.Named("songs", []string{songID}), clickhouse.Named("k", uint32(1)))
+		_, total, _, err := db.entries(ctx, clauses{Rollup: true, Songs: true}, args)
+		if err != nil {
+			return nil, fmt.Errorf("plays of song %s in %s: %w", songID, w, err)
+		}
+		counts[i] = total
+	}
+	return counts, nil
+}
+
+// clausesOf turns a filter into clauses and their values. Songs of an artist
+// are asked for first: they are few, and as values they prune what is read.
+func (db *DB) clausesOf(ctx context.Context, f topk.Filter) (clauses, []any, error) {
+	var c clauses
+	var args []any
+	var genres, artists []string
+	rollup := topk.Term{Dim: topk.DimGlobal}
+	for _, t := range f.Terms() {
+		switch t.Dim {
+		case topk.DimGlobal:
+		case topk.DimGenre:
+			genres = append(genres, t.Value)
+		case topk.DimArtist:
+			artists = append(artists, t.Value)
+		default:
+			args = append(args, clickhouse.Named("v"+strconv.Itoa(len(c.Stored)), t.Value))
+			c.Stored = append(c.Stored, t.Dim)
+			rollup = t
+		}
+	}
+	if c.Genres = len(genres) > 0; c.Genres {
+		args = append(args, clickhouse.Named("genres", genres))
+	}
+	if c.Songs = len(artists) > 0; c.Songs {
+		songs, err := db.songsOf(ctx, artists)
+		if err != nil {
+			return clauses{}, nil, err
+		}
+		args = append(args, clickhouse.Named("songs", songs))
+	}
+	if c.Rollup = len(c.Stored) <= 1; c.Rollup {
+		args = append(args, clickhouse.Named("dim", string(rollup.Dim)), clickhouse.Named("val", rollup.Value))
+	}
+	return c, args, nil
+}
+
+// plan splits the span by grain, or leaves it to the log alone, and refuses
+// what the log does not keep any more.
+func (db *DB) plan(ctx context.Context, s topk.Span, rollup bool, now time.Time) (plan, error) {
+	p := planOf(s)
+	if !rollup {
+		p = rawPlan(s)
+	}
+	kept := now.Add(-LogRetention)
+	if oldest, raw := p.oldestRaw(); !raw || !oldest.Before(kept) {
+		return p, nil
+	}
+	var first time.Time
+	if err := db.scan(ctx, `SELECT min(ts) FROM rollup_day WHERE dim = 'global'`, nil, func(rows driver.Rows) error {
+		return rows.Scan(&first)
+	}); err != nil {
+		return plan{}, fmt.Errorf("first day with plays: %w", err)
+	}
+	// Nothing was played before what the log keeps: it is complete.
+	if first.Unix() == 0 || !first.Before(kept.Add(-maxAhead)) {
+		return p, nil
+	}
+	message := "plays are kept one by one for 90 days; before that from and to must be whole hours"
+	if !rollup {
+		message = "plays are kept one by one for 90 days; before that a filter may have only one of region, segment, device, playlist and album"
+	}
+	return plan{}, topk.FieldErrors{{Message: message}}
+}
+
+// entries runs chart.sql until it saw a prefix of the log.
+func (db *DB) entries(ctx context.Context, c clauses, args []any) (entries []topk.Entry, total uint64, wm topk.Watermark, err error) {
+	sql, err := render("chart.sql", c)
+	if err != nil {
+		return nil, 0, nil, err
+	}
+	err = untilPrefix(ctx, func() error {
+		entries, total, wm = nil, 0, topk.Watermark{}
+		return db.scan(ctx, sql, args, func(rows driver.Rows) error {
+			var songID string
+			var plays, rowTotal, next uint64
+			var src uint32
+			var behind bool
+			if err := rows.Scan(&songID, &plays, &rowTotal, &src, &next, &behind); err != nil {
+				return err
+			}
+			if songID == "" {
+				return wmRow(wm, src, next, behind)
+			}
+			entries, total = append(entries, topk.Entry{SongID: songID, Plays: plays}), rowTotal
+			return nil
+		})
+	})
+	topk.RankEntries(entries)
+	return entries, total, wm, err
+}
+
+// Charts computes the top topk.SnapshotSize of every value of one dimension
+// that has plays in the window, in one statement and of one prefix of the log.
+// The dimension is global, region, genre, segment or device.
+func (db *DB) Charts(ctx context.Context, dim topk.Dimension, w topk.Window, now time.Time) ([]topk.Chart, topk.Watermark, error) {
+	stored := dim
+	if dim == topk.DimGenre {
+		stored = topk.DimGlobal
+	}
+	sql, err := render("charts.sql", struct {
+		Dim   topk.Dimension
+		Genre bool
+	}{stored, dim == topk.DimGenre})
+	if err != nil {
+		return nil, nil, err
+	}
+	span := w.At(now, db.calendar)
+	args := append(planOf(span).args(),
+		clickhouse.Named("dim", string(stored)), clickhouse.Named("k", uint32(topk.SnapshotSize)))
+
+	var charts map[string]*topk.Chart
+	var wm topk.Watermark
+	err = untilPrefix(ctx, func() error {
+		charts, wm = map[string]*topk.Chart{}, topk.Watermark{}
+		return db.scan(ctx, sql, args, func(rows driver.Rows) error {
+			var val, songID string
+			var plays, total, next uint64
+			var src uint32
+			var behind bool
+			if err := rows.Scan(&val, &songID, &plays, &total, &src, &next, &behind); err != nil {
+				return err
+			}
+			if songID == "" {
+				return wmRow(wm, src, next, behind)
+			}
+			c := charts[val]
+			if c == nil {
+				c = &topk.Chart{
+					Filter: topk.NewFilter(topk.Term{Dim: dim, Value: val}),
+					Window: w, AsOf: now.UTC().Truncate(time.Millisecond), Span: span, TotalPlays: total,
+				}
+				charts[val] = c
+			}
+			c.Entries = append(c.Entries, topk.Entry{SongID: songID, Plays: plays})
+			return nil
+		})
+	})
+	if err != nil {
+		return nil, nil, fmt.Errorf("charts of %s %s: %w", dim, w, err)
+	}
+	all := make([]topk.Chart, 0, len(charts))
+	for _, c := range charts {
+		c.Watermark = wm
+		topk.RankEntries(c.Entries)
+		all = append(all, *c)
+	}
+	slices.SortFunc(all, func(a, b topk.Chart) int { return strings.Compare(a.Filter.String(), b.Filter.String()) })
+	return all, wm, nil
+}
+
+func wmRow(wm topk.Watermark, src uint32, next uint64, behind bool) error {
+	if behind {
+		return errBehind
+	}
+	wm[src] = next
+	return nil
+}
+
+// untilPrefix repeats a read that met a rollup newer than its view of the log.
+func untilPrefix(ctx context.Context, read func() error) error {
+	for {
+		err := read()
+		if !errors.Is(err, errBehind) || ctx.Err() != nil {
+			return err
+		}
+	}
+}
