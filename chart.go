@@ -60,13 +60,3 @@ type Chart struct {
 	Entries    []Entry   // in chart order
 	Watermark  Watermark // the prefix of the log that was counted
 }
-
-// A Song is one entry of the catalog.
-type Song struct {
-	SongID     string   `json:"songId"`
-	Title      string   `json:"title"`
-	ArtistID   string   `json:"artistId"`
-	Artist     string   `json:"artist"`
-	Genres     []string `json:"genres"`
-	DurationMS uint32   `json:"durationMs"`
-}

@@ -51,9 +51,11 @@ var (
 	termUnescaper = strings.NewReplacer("%25", "%", "%2C", ",", "%2c", ",")
 )
 
-// Limits of a filter.
+// Limits of a filter. MaxFilterBytes has room for MaxFilterTerms of the longest
+// terms with every byte escaped, so that the canonical form of a filter is
+// never too long to be read back.
 const (
-	MaxFilterBytes = 1024
+	MaxFilterBytes = 4096
 	MaxFilterTerms = 6
 )
 

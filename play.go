@@ -1,11 +1,9 @@
 package topk
 
 import (
-	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
-	"math"
-	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -28,6 +26,9 @@ const (
 // secondsBelow is the least integer timestamp read as milliseconds: smaller
 // ones are epoch seconds (10^11 s is the year 5138, 10^11 ms is March 1973).
 const secondsBelow = 100_000_000_000
+
+// maxWord is the longest device type or kind of context.
+const maxWord = 32
 
 // A Play is one listen to one song by one user: the event everything counts.
 // The zero value of an optional field means "absent".
@@ -100,7 +101,7 @@ func (c Context) String() string {
 // ParseContext reads "kind:ID"; "/" is accepted for the first ":".
 func ParseContext(s string) (Context, error) {
 	i := strings.IndexAny(s, ":/")
-	if i < 0 || !wordPattern.MatchString(s[:i]) {
+	if i < 0 || !isWord(s[:i]) {
 		return Context{}, fmt.Errorf("must be kind:ID, such as playlist:37i9dQ")
 	}
 	id := s[i+1:]
@@ -110,10 +111,36 @@ func ParseContext(s string) (Context, error) {
 	return Context{Kind: s[:i], ID: id}, nil
 }
 
-var (
-	eventIDPattern = regexp.MustCompile(`^[A-Za-z0-9_.:-]{1,64}$`)
-	wordPattern    = regexp.MustCompile(`^[a-z][a-z0-9_-]{0,31}$`)
-)
+// isEventID reports whether s is 1 to MaxEventID of A-Z a-z 0-9 _ . : -
+func isEventID(s string) bool {
+	if s == "" || len(s) > MaxEventID {
+		return false
+	}
+	for i := range len(s) {
+		if c := s[i]; !isLower(c) && !isUpper(c) && !isDigit(c) && c != '_' && c != '.' && c != ':' && c != '-' {
+			return false
+		}
+	}
+	return true
+}
+
+// isWord reports whether s is a short lower-case word: a letter, then up to 31
+// of a-z 0-9 _ -
+func isWord(s string) bool {
+	if s == "" || len(s) > maxWord || !isLower(s[0]) {
+		return false
+	}
+	for i := 1; i < len(s); i++ {
+		if c := s[i]; !isLower(c) && !isDigit(c) && c != '_' && c != '-' {
+			return false
+		}
+	}
+	return true
+}
+
+func isLower(c byte) bool { return 'a' <= c && c <= 'z' }
+func isUpper(c byte) bool { return 'A' <= c && c <= 'Z' }
+func isDigit(c byte) bool { return '0' <= c && c <= '9' }
 
 // checkText reports whether s is 1 to limit bytes of UTF-8 without control
 // characters.
@@ -132,126 +159,149 @@ func checkText(s string, limit int) error {
 }
 
 // ParsePlay reads one play event from JSON and checks every rule against now.
-// The error is of type FieldErrors and names every bad field at once. The
-// EventID of the returned play is set whenever it could be read, also beside
-// an error, so that an answer can name the event.
+// The error is of type FieldErrors and names every bad field at once. Beside
+// an error only the EventID of the returned play is set, and only when it is a
+// valid one, so that an answer can name the event.
 func ParsePlay(data []byte, rules Rules, now time.Time) (Play, error) {
-	var p Play
 	if !utf8.Valid(data) {
-		return p, FieldErrors{{Message: "must be valid UTF-8"}}
+		return Play{}, FieldErrors{{Message: "must be valid UTF-8"}}
 	}
-	var fields map[string]json.RawMessage
-	if err := json.Unmarshal(data, &fields); err != nil || fields == nil {
-		return p, FieldErrors{{Message: "must be one JSON object"}}
-	}
-
-	var errs FieldErrors
-	check := func(field string, err error) {
-		if err != nil {
-			errs = append(errs, FieldError{Field: field, Message: err.Error()})
-		}
-	}
-	// text reads a string field and hands it to set; ok is false when it is
-	// absent, null or not a string (which is an error of its own).
-	text := func(field string, required bool, set func(string) error) {
-		raw, present := fields[field]
-		if !present || bytes.Equal(raw, jsonNull) {
-			if required {
-				check(field, errMissing)
-			}
-			return
-		}
-		var s string
-		if json.Unmarshal(raw, &s) != nil {
-			check(field, fmt.Errorf("must be a string"))
-			return
-		}
-		check(field, set(s))
+	raw, ok := splitPlay(data)
+	if !ok {
+		return Play{}, FieldErrors{{Message: "must be one JSON object"}}
 	}
 
-	text("eventId", true, func(s string) error {
-		if !eventIDPattern.MatchString(s) {
-			return fmt.Errorf("must be 1 to %d characters of A-Z a-z 0-9 _ . : -", MaxEventID)
+	var p Play
+	var c fieldChecker
+	c.text("eventId", raw.eventID, required, func(s string) error {
+		if !isEventID(s) {
+			return errEventID
 		}
 		p.EventID = s
 		return nil
 	})
-	text("userId", true, func(s string) error {
+	c.text("userId", raw.userID, required, func(s string) error {
 		p.UserID = s
 		if s == "" || len(s) > MaxUserID {
 			return fmt.Errorf("must be 1 to %d bytes, is %d", MaxUserID, len(s))
 		}
 		return nil
 	})
-	text("songId", true, func(s string) error { p.SongID = s; return checkText(s, MaxSongID) })
-	text("artistId", true, func(s string) error { p.ArtistID = s; return checkText(s, MaxArtistID) })
-	ts, err := parseTimestamp(fields["timestamp"], rules, now)
-	p.Timestamp = ts
-	check("timestamp", err)
-	text("region", false, func(s string) (err error) { p.Region, err = ParseRegion(s); return err })
-	text("deviceType", false, func(s string) error {
+	c.text("songId", raw.songID, required, func(s string) error { p.SongID = s; return checkText(s, MaxSongID) })
+	c.text("artistId", raw.artistID, required, func(s string) error { p.ArtistID = s; return checkText(s, MaxArtistID) })
+	var err error
+	p.Timestamp, err = parseTimestamp(raw.timestamp, rules, now)
+	c.check("timestamp", err)
+	c.text("region", raw.region, optional, func(s string) (err error) { p.Region, err = ParseRegion(s); return err })
+	c.text("deviceType", raw.device, optional, func(s string) error {
 		p.Device = s
-		if !wordPattern.MatchString(s) {
-			return fmt.Errorf("must be a lower-case word of at most 32 characters, such as mobile")
+		if !isWord(s) {
+			return errDevice
 		}
 		return nil
 	})
-	text("context", false, func(s string) (err error) { p.Context, err = ParseContext(s); return err })
-	if raw, present := fields["duration"]; present && !bytes.Equal(raw, jsonNull) {
-		seconds, err := strconv.Atoi(string(raw))
-		if err != nil || seconds < 0 || seconds > MaxDuration {
-			check("duration", fmt.Errorf("must be whole seconds from 0 to %d", MaxDuration))
-		} else {
-			p.Duration = &seconds
-		}
-	}
+	c.text("context", raw.context, optional, func(s string) (err error) { p.Context, err = ParseContext(s); return err })
+	p.Duration, err = parseDuration(raw.duration)
+	c.check("duration", err)
 
-	if len(errs) > 0 {
-		return p, errs
+	if len(c.errs) > 0 {
+		return Play{EventID: p.EventID}, c.errs
 	}
 	return p, nil
 }
 
 var (
-	jsonNull   = []byte("null")
-	errMissing = fmt.Errorf("is required")
+	errMissing   = errors.New("is required")
+	errString    = errors.New("must be a string")
+	errEventID   = fmt.Errorf("must be 1 to %d characters of A-Z a-z 0-9 _ . : -", MaxEventID)
+	errDevice    = fmt.Errorf("must be a lower-case word of at most %d characters, such as mobile", maxWord)
+	errTimestamp = errors.New("must be integer epoch milliseconds or an RFC 3339 time")
+	errDuration  = fmt.Errorf("must be whole seconds from 0 to %d", MaxDuration)
 )
 
-func parseTimestamp(raw json.RawMessage, rules Rules, now time.Time) (time.Time, error) {
-	if len(raw) == 0 || bytes.Equal(raw, jsonNull) {
+const (
+	required = true
+	optional = false
+)
+
+// A fieldChecker gathers the errors of a play's fields.
+type fieldChecker struct{ errs FieldErrors }
+
+func (c *fieldChecker) check(field string, err error) {
+	if err != nil {
+		c.errs = append(c.errs, FieldError{Field: field, Message: err.Error()})
+	}
+}
+
+// text hands the string field to take, which checks and keeps it; a field that
+// is absent, null or not a string never gets there.
+func (c *fieldChecker) text(field string, raw []byte, required bool, take func(string) error) {
+	switch {
+	case isAbsent(raw):
+		if required {
+			c.check(field, errMissing)
+		}
+	case raw[0] != '"':
+		c.check(field, errString)
+	default:
+		c.check(field, take(unquote(raw)))
+	}
+}
+
+func parseTimestamp(raw []byte, rules Rules, now time.Time) (time.Time, error) {
+	if isAbsent(raw) {
 		return time.Time{}, errMissing
 	}
-	var ts time.Time
-	if raw[0] == '"' {
-		var s string
-		if err := json.Unmarshal(raw, &s); err != nil {
-			return time.Time{}, errTimestamp
-		}
-		t, err := time.Parse(time.RFC3339, s)
-		if err != nil {
-			return time.Time{}, errTimestamp
-		}
-		ts = t.UTC().Truncate(time.Millisecond)
-	} else {
-		n, err := strconv.ParseInt(string(raw), 10, 64)
-		if err != nil || n == math.MinInt64 {
-			return time.Time{}, errTimestamp
-		}
-		if n > -secondsBelow && n < secondsBelow {
-			n *= 1000
-		}
-		ts = time.UnixMilli(n).UTC()
-	}
-	if ts.After(now.Add(rules.MaxAhead)) {
-		return ts, fmt.Errorf("must be at most %s ahead of the server's clock", rules.MaxAhead)
-	}
-	if ts.Before(now.Add(-rules.MaxAge)) {
-		return ts, fmt.Errorf("must be at most %s old; send older plays by backfill", rules.MaxAge)
+	ts, err := readTimestamp(raw)
+	switch {
+	case err != nil:
+		return time.Time{}, errTimestamp
+	case ts.After(now.Add(rules.MaxAhead)):
+		return time.Time{}, fmt.Errorf("must be at most %s ahead of the server's clock", rules.MaxAhead)
+	case ts.Before(now.Add(-rules.MaxAge)):
+		return time.Time{}, fmt.Errorf("must be at most %s old; send older plays by backfill", rules.MaxAge)
 	}
 	return ts, nil
 }
 
-var errTimestamp = fmt.Errorf("must be integer epoch milliseconds or an RFC 3339 time")
+func readTimestamp(raw []byte) (time.Time, error) {
+	if raw[0] == '"' {
+		return readRFC3339(unquote(raw))
+	}
+	n, err := strconv.ParseInt(string(raw), 10, 64)
+	if err != nil {
+		return time.Time{}, err
+	}
+	if n > -secondsBelow && n < secondsBelow {
+		n *= 1000
+	}
+	return time.UnixMilli(n).UTC(), nil
+}
+
+// readRFC3339 is stricter than time.Parse, which also takes an offset of 99
+// hours, and than time.Time.UnmarshalText, which takes an hour of one digit and
+// a comma before the fraction.
+func readRFC3339(s string) (time.Time, error) {
+	var t time.Time
+	if err := t.UnmarshalText([]byte(s)); err != nil {
+		return time.Time{}, err
+	}
+	if s[len("2006-01-02T15")] != ':' || strings.Contains(s, ",") {
+		return time.Time{}, errTimestamp
+	}
+	return t.UTC().Truncate(time.Millisecond), nil
+}
+
+func parseDuration(raw []byte) (*int, error) {
+	if isAbsent(raw) {
+		return nil, nil
+	}
+	seconds, err := strconv.Atoi(string(raw))
+	if err != nil || seconds < 0 || seconds > MaxDuration {
+		return nil, errDuration
+	}
+	return &seconds, nil
+}
 
 // MarshalJSON writes the play in its normal form, as it is kept in Kafka:
 // event time in epoch milliseconds, absent fields left out.
