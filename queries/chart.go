@@ -170,8 +170,9 @@ func (db *DB) entries(ctx context.Context, c clauses, args []any) (entries []top
 
 // Charts computes the top topk.SnapshotSize of every value of one dimension
 // that has plays in the window, in one statement and of one prefix of the log.
-// The dimension is global, region, genre, segment or device.
-func (db *DB) Charts(ctx context.Context, dim topk.Dimension, w topk.Window, now time.Time) ([]topk.Chart, topk.Watermark, error) {
+// The dimension is global, region, genre, segment or device. blank is the chart,
+// of the same instant and prefix, of a value that has no plays in the window.
+func (db *DB) Charts(ctx context.Context, dim topk.Dimension, w topk.Window, now time.Time) (all []topk.Chart, blank topk.Chart, err error) {
 	stored := dim
 	if dim == topk.DimGenre {
 		stored = topk.DimGlobal
@@ -181,16 +182,15 @@ func (db *DB) Charts(ctx context.Context, dim topk.Dimension, w topk.Window, now
 		Genre bool
 	}{stored, dim == topk.DimGenre})
 	if err != nil {
-		return nil, nil, err
+		return nil, topk.Chart{}, err
 	}
-	span := w.At(now, db.calendar)
-	args := append(planOf(span).args(),
+	blank = topk.Chart{Window: w, AsOf: now.UTC().Truncate(time.Millisecond), Span: w.At(now, db.calendar)}
+	args := append(planOf(blank.Span).args(),
 		clickhouse.Named("dim", string(stored)), clickhouse.Named("k", uint32(topk.SnapshotSize)))
 
 	var charts map[string]*topk.Chart
-	var wm topk.Watermark
 	err = untilPrefix(ctx, func() error {
-		charts, wm = map[string]*topk.Chart{}, topk.Watermark{}
+		charts, blank.Watermark = map[string]*topk.Chart{}, topk.Watermark{}
 		return db.scan(ctx, sql, args, func(rows driver.Rows) error {
 			var val, songID string
 			var plays, total, next uint64
@@ -200,14 +200,13 @@ func (db *DB) Charts(ctx context.Context, dim topk.Dimension, w topk.Window, now
 				return err
 			}
 			if songID == "" {
-				return wmRow(wm, src, next, behind)
+				return wmRow(blank.Watermark, src, next, behind)
 			}
 			c := charts[val]
 			if c == nil {
-				c = &topk.Chart{
-					Filter: topk.NewFilter(topk.Term{Dim: dim, Value: val}),
-					Window: w, AsOf: now.UTC().Truncate(time.Millisecond), Span: span, TotalPlays: total,
-				}
+				fresh := blank
+				fresh.Filter, fresh.TotalPlays = topk.NewFilter(topk.Term{Dim: dim, Value: val}), total
+				c = &fresh
 				charts[val] = c
 			}
 			c.Entries = append(c.Entries, topk.Entry{SongID: songID, Plays: plays})
@@ -215,16 +214,15 @@ func (db *DB) Charts(ctx context.Context, dim topk.Dimension, w topk.Window, now
 		})
 	})
 	if err != nil {
-		return nil, nil, fmt.Errorf("charts of %s %s: %w", dim, w, err)
+		return nil, topk.Chart{}, fmt.Errorf("charts of %s %s: %w", dim, w, err)
 	}
-	all := make([]topk.Chart, 0, len(charts))
+	all = make([]topk.Chart, 0, len(charts))
 	for _, c := range charts {
-		c.Watermark = wm
 		topk.RankEntries(c.Entries)
 		all = append(all, *c)
 	}
 	slices.SortFunc(all, func(a, b topk.Chart) int { return strings.Compare(a.Filter.String(), b.Filter.String()) })
-	return all, wm, nil
+	return all, blank, nil
 }
 
 func wmRow(wm topk.Watermark, src uint32, next uint64, behind bool) error {

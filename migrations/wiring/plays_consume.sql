@@ -19,14 +19,15 @@ WITH
     ifNull(j.context, '') AS j_context,
     toInt32OrNull(ifNull(j.duration, '')) AS j_duration,
     splitByChar('/', j_region)[1] AS j_country,
-    -- Text in bytes: no control characters (also not those of Latin-1, which
-    -- UTF-8 writes as C2 80 to C2 9F).
-    '[\\x00-\\x1f\\x7f]|\\xc2[\\x80-\\x9f]' AS control,
+    '[\\x00-\\x1f\\x7f-\\x9f]' AS control, -- of Unicode
     ifNull(_timestamp_ms, now64(3)) AS produced,
+    -- JSONExtract gives an object or array as its text: not an id.
+    match(j_song, '^[{[]') AND JSONType(message, 'songId') != 'String' AS nested_song,
+    match(j_artist, '^[{[]') AND JSONType(message, 'artistId') != 'String' AS nested_artist,
     match(j_event, '^[A-Za-z0-9_.:-]{1,64}$') AS ok_event,
     match(j_user, '^[0-9a-f]{64}$') AS ok_user,
-    length(j_song) BETWEEN 1 AND 64 AND NOT match(j_song, control) AS ok_song,
-    length(j_artist) BETWEEN 1 AND 64 AND NOT match(j_artist, control) AS ok_artist,
+    length(j_song) BETWEEN 1 AND 64 AND NOT match(j_song, control) AND NOT nested_song AS ok_song,
+    length(j_artist) BETWEEN 1 AND 64 AND NOT match(j_artist, control) AND NOT nested_artist AS ok_artist,
     ifNull(j_ms BETWEEN toUnixTimestamp64Milli(produced) - {{.MaxAgeMillis}} - 3600000
                     AND toUnixTimestamp64Milli(produced) + {{.MaxAheadMillis}} + 3600000, false) AS ok_time,
     isNull(j.region) OR j_country IN ({{range $i, $c := .Countries}}{{if $i}},{{end}}'{{$c}}'{{end}})
