@@ -1,0 +1,266 @@
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/go-chi/chi/v5"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/topk-charts/topk"
+	"github.com/topk-charts/topk/snapshot"
+)
+
+// newDocumentedServer has every route there is, and no Redis.
+func newDocumentedServer(t *testing.T) *Server {
+	t.Helper()
+	clock := func() time.Time { return time.Date(2025, 11, 24, 12, 0, 0, 0, time.UTC) }
+	store, err := snapshot.Open(t.Context(), "redis://127.0.0.1:1", snapshot.Options{Clock: clock})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(store.Close)
+	publisher, err := NewPublisher(PublisherConfig{Brokers: []string{"127.0.0.1:1"}, Topic: "plays"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(publisher.Close)
+	ingest, err := NewIngest(IngestConfig{
+		Publisher: publisher, Rules: topk.DefaultRules(), Pepper: []byte("a pepper for the tests"), Clock: clock,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := New(Config{
+		Queries: twoSongs{}, Snapshots: store, Ingest: ingest, Page: http.NotFoundHandler(), Clock: clock,
+		Registry: prometheus.NewRegistry(),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// twoSongs are played, of which the catalog knows one.
+type twoSongs struct{}
+
+func (twoSongs) Chart(_ context.Context, f topk.Filter, w topk.Window, _ int, now time.Time) (topk.Chart, error) {
+	return topk.Chart{
+		Filter: f, Window: w, AsOf: now, Span: w.At(now, topk.DefaultCalendar()), TotalPlays: 3,
+		Entries: []topk.Entry{{Rank: 1, SongID: "a", Plays: 2}, {Rank: 2, SongID: "b", Plays: 1}},
+	}, nil
+}
+
+func (twoSongs) Songs(context.Context, []string) (map[string]topk.Song, error) {
+	return map[string]topk.Song{"a": {SongID: "a", Title: "A", Genres: []string{"pop"}}}, nil
+}
+
+func (twoSongs) UpsertSongs(context.Context, []topk.Song) error { return nil }
+
+func (twoSongs) SongPlays(_ context.Context, id string, windows []topk.Window, _ time.Time) ([]uint64, error) {
+	counts := make([]uint64, len(windows))
+	if id != "none" {
+		counts[0] = 1
+	}
+	return counts, nil
+}
+
+func document(t *testing.T, s *Server) (doc map[string]any) {
+	t.Helper()
+	w := httptest.NewRecorder()
+	s.ServeHTTP(w, httptest.NewRequest(http.MethodGet, documentPath, nil))
+	if w.Code != http.StatusOK || w.Header().Get("Content-Type") != "application/openapi+json" {
+		t.Fatalf("%d %v", w.Code, w.Header())
+	}
+	if err := json.Unmarshal(w.Body.Bytes(), &doc); err != nil {
+		t.Fatal(err)
+	}
+	return doc
+}
+
+func TestOpenAPIHasEveryRoute(t *testing.T) {
+	s := newDocumentedServer(t)
+	documented := map[string]bool{}
+	for path, item := range document(t, s)["paths"].(map[string]any) {
+		for method := range item.(map[string]any) {
+			documented[strings.ToUpper(method)+" "+path] = true
+		}
+	}
+	routed := map[string]bool{}
+	err := chi.Walk(s.handler.(chi.Router), func(method, route string, _ http.Handler, _ ...func(http.Handler) http.Handler) error {
+		routed[method+" "+route] = true
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for operation := range documented {
+		if !routed[operation] {
+			t.Errorf("%s is documented, and not there", operation)
+		}
+		delete(routed, operation)
+	}
+	for operation := range routed {
+		_, path, _ := strings.Cut(operation, " ")
+		page := path == "/" || path == "/assets/*"
+		// Ingest takes every method, to refuse all but POST.
+		refused := strings.HasPrefix(path, "/v1/events/") && documented["POST "+path]
+		if !page && !refused {
+			t.Errorf("%s is not documented", operation)
+		}
+	}
+}
+
+// What OpenAPI 3.1 asks of a document, as far as it concerns ours.
+func TestOpenAPIIsWellFormed(t *testing.T) {
+	doc := document(t, newDocumentedServer(t))
+	if doc["openapi"] != "3.1.0" {
+		t.Errorf("openapi is %v", doc["openapi"])
+	}
+	info := doc["info"].(map[string]any)
+	if info["title"] == "" || info["version"] == "" {
+		t.Errorf("info is %v", info)
+	}
+	schemas := doc["components"].(map[string]any)["schemas"].(map[string]any)
+	checkNode(t, "#", doc, schemas)
+
+	seen := map[string]bool{}
+	for path, item := range doc["paths"].(map[string]any) {
+		for method, value := range item.(map[string]any) {
+			where, operation := method+" "+path, value.(map[string]any)
+			id, _ := operation["operationId"].(string)
+			if id == "" || seen[id] {
+				t.Errorf("%s: operationId %q", where, id)
+			}
+			seen[id] = true
+			if operation["summary"] == nil || operation["tags"] == nil {
+				t.Errorf("%s: no summary or no tags", where)
+			}
+			checkParameters(t, where, path, operation)
+			checkResponses(t, where, operation)
+		}
+	}
+}
+
+// checkNode looks at every object of the document: references lead somewhere,
+// and types are those of JSON Schema.
+func checkNode(t *testing.T, where string, node any, schemas map[string]any) {
+	t.Helper()
+	switch node := node.(type) {
+	case []any:
+		for _, child := range node {
+			checkNode(t, where, child, schemas)
+		}
+	case map[string]any:
+		if ref, ok := node["$ref"].(string); ok {
+			name, found := strings.CutPrefix(ref, "#/components/schemas/")
+			if !found || schemas[name] == nil {
+				t.Errorf("%s: %s leads nowhere", where, ref)
+			}
+		}
+		if typ, ok := node["type"].(string); ok && node["properties"] != nil && typ != "object" {
+			t.Errorf("%s: properties of a %s", where, typ)
+		}
+		if _, ok := node["nullable"]; ok {
+			t.Errorf("%s: nullable is of OpenAPI 3.0", where)
+		}
+		for name, child := range node {
+			checkNode(t, where+"/"+name, child, schemas)
+		}
+	}
+}
+
+func checkParameters(t *testing.T, where, path string, operation map[string]any) {
+	t.Helper()
+	parameters, _ := operation["parameters"].([]any)
+	inPaths := 0
+	for _, value := range parameters {
+		p := value.(map[string]any)
+		name, _ := p["name"].(string)
+		if name == "" || p["schema"] == nil || !slices.Contains([]any{"query", "header", "path"}, p["in"]) {
+			t.Errorf("%s: parameter %v", where, p)
+		}
+		if p["in"] == "path" {
+			inPaths++
+			if p["required"] != true || !strings.Contains(path, "{"+name+"}") {
+				t.Errorf("%s: parameter %v", where, p)
+			}
+		}
+	}
+	if n := strings.Count(path, "{"); n != inPaths {
+		t.Errorf("%s: %d of %d parameters of the path", where, inPaths, n)
+	}
+}
+
+func checkResponses(t *testing.T, where string, operation map[string]any) {
+	t.Helper()
+	responses := operation["responses"].(map[string]any)
+	good := 0
+	for status, value := range responses {
+		r := value.(map[string]any)
+		if r["description"] == nil || r["description"] == "" {
+			t.Errorf("%s: %s has no description", where, status)
+		}
+		if status[0] == '2' {
+			good++
+		}
+		content, _ := r["content"].(map[string]any)
+		if status[0] >= '4' && content["application/problem+json"] == nil {
+			t.Errorf("%s: %s is no problem: %v", where, status, content)
+		}
+	}
+	if good == 0 {
+		t.Errorf("%s: never succeeds", where)
+	}
+}
+
+// The answers are what the document says of them.
+func TestOpenAPIDescribesTheAnswers(t *testing.T) {
+	s, doc := newDocumentedServer(t), describe(nil)
+	for _, c := range []struct {
+		method, url, body, path string
+		status                  int
+	}{
+		{"GET", "/v1/top?k=5", "", topPath, 200},
+		{"GET", "/v1/top?from=1&to=2", "", topPath, 200},
+		{"GET", "/v1/top?k=x", "", topPath, 400},
+		{"GET", "/v1/songs/a", "", songPath, 200},
+		{"GET", "/v1/songs/b", "", songPath, 200},
+		{"GET", "/v1/songs/none", "", songPath, 404},
+		{"GET", "/v1/songs/a?b=c", "", songPath, 400},
+		{"POST", "/v1/songs", `{"songId":"a","title":"A","artistId":"x","artist":"X"}`, songsPath, 200},
+		{"POST", "/v1/songs", `{}`, songsPath, 400},
+		{"GET", "/healthz", "", healthPath, 200},
+		{"GET", "/readyz", "", readyPath, 200},
+	} {
+		w := httptest.NewRecorder()
+		s.ServeHTTP(w, httptest.NewRequest(c.method, c.url, strings.NewReader(c.body)))
+		operation := doc.Paths[c.path].Get
+		if c.method == http.MethodPost {
+			operation = doc.Paths[c.path].Post
+		}
+		response := operation.Responses[strconv.Itoa(c.status)]
+		if w.Code != c.status || response == nil || response.Content[w.Header().Get("Content-Type")] == nil {
+			t.Errorf("%s %s: %d %s is not documented", c.method, c.url, w.Code, w.Header().Get("Content-Type"))
+			continue
+		}
+		schema := response.Content[w.Header().Get("Content-Type")].Schema
+		var answer any
+		if err := json.Unmarshal(w.Body.Bytes(), &answer); err != nil {
+			t.Fatal(err)
+		}
+		var result huma.ValidateResult
+		huma.Validate(doc.Components.Schemas, schema, huma.NewPathBuffer([]byte{}, 0), huma.ModeReadFromServer, answer, &result)
+		for _, err := range result.Errors {
+			t.Errorf("%s %s: %v in %s", c.method, c.url, err, w.Body)
+		}
+	}
+}

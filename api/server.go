@@ -1,0 +1,210 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/go-chi/chi/v5"
+	"github.com/go-chi/chi/v5/middleware"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/topk-charts/topk"
+	"github.com/topk-charts/topk/snapshot"
+)
+
+// Queries is what the API asks of ClickHouse; *queries.DB answers it.
+type Queries interface {
+	Chart(ctx context.Context, f topk.Filter, w topk.Window, k int, now time.Time) (topk.Chart, error)
+	Songs(ctx context.Context, ids []string) (map[string]topk.Song, error)
+	UpsertSongs(ctx context.Context, songs []topk.Song) error
+	SongPlays(ctx context.Context, songID string, windows []topk.Window, now time.Time) ([]uint64, error)
+}
+
+// A Check reports whether a server behind the API answers, before ctx ends.
+type Check func(ctx context.Context) error
+
+// Config is what a Server is made of.
+type Config struct {
+	Queries   Queries
+	Snapshots *snapshot.Store
+	Ingest    *Ingest          // nil for none
+	Page      http.Handler     // answers at / and /assets/; nil for none
+	Checks    map[string]Check // of /readyz, by the name of what they reach
+	Clock     topk.Clock
+	Registry  *prometheus.Registry // where metrics are kept and served from
+	Log       *slog.Logger         // nil for none
+	Limits    Limits               // zero fields take their default
+}
+
+func (c Config) validate() error {
+	var errs []error
+	if c.Queries == nil || c.Snapshots == nil {
+		errs = append(errs, errors.New("queries and snapshots are required"))
+	}
+	if c.Clock == nil || c.Registry == nil {
+		errs = append(errs, errors.New("a clock and a registry are required"))
+	}
+	return errors.Join(errs...)
+}
+
+// Limits bound what the API takes, keeps and waits for.
+type Limits struct {
+	RequestTime time.Duration // of a request that needs ClickHouse. Default 10 s
+
+	StaleAfter  time.Duration // a moving chart older than this is called stale. Default 10 s
+	ChartQuery  time.Duration // one chart computed by ClickHouse. Default 5 s
+	ChartQueue  time.Duration // its wait for one of ChartQueries. Default 250 ms
+	ChartSlots  int           // charts that ClickHouse computes at once. Default 8
+	ReadyBytes  int           // encoded charts kept in memory. Default 64 MiB
+	ReadyFor    time.Duration // how long one is given while its chart stays the same. Default 1 s
+	UploadBytes int64         // one upload of songs. Default 16 MiB
+	UploadTime  time.Duration // for its body to arrive, and again for its writing. Default 30 s
+	UploadSlots int           // uploads at once. Default 4
+
+	CatalogQuery      time.Duration // one look-up of metadata. Default 500 ms
+	CatalogSlots      int           // look-ups at once. Default 4
+	CatalogSongs      int           // songs kept in memory. Default 100,000
+	CatalogFor        time.Duration // how long one is given without asking again. Default 1 min
+	CatalogUnknownFor time.Duration // the same of an id that the catalog does not know. Default 5 s
+
+	CheckTime time.Duration // of all checks together. Default 1 s
+	Origins   []string      // pages that may call the API. Default every one
+}
+
+func (l Limits) withDefaults() Limits {
+	orDefault(&l.RequestTime, 10*time.Second)
+	orDefault(&l.StaleAfter, 10*time.Second)
+	orDefault(&l.ChartQuery, 5*time.Second)
+	orDefault(&l.ChartQueue, 250*time.Millisecond)
+	orDefault(&l.ChartSlots, 8)
+	orDefault(&l.ReadyBytes, 64<<20)
+	orDefault(&l.ReadyFor, time.Second)
+	orDefault(&l.UploadBytes, 16<<20)
+	orDefault(&l.UploadTime, 30*time.Second)
+	orDefault(&l.UploadSlots, 4)
+	orDefault(&l.CatalogQuery, 500*time.Millisecond)
+	orDefault(&l.CatalogSlots, 4)
+	orDefault(&l.CatalogSongs, 100_000)
+	orDefault(&l.CatalogFor, time.Minute)
+	orDefault(&l.CatalogUnknownFor, 5*time.Second)
+	orDefault(&l.CheckTime, time.Second)
+	if len(l.Origins) == 0 {
+		l.Origins = []string{"*"}
+	}
+	return l
+}
+
+func orDefault[T comparable](value *T, otherwise T) {
+	var zero T
+	if *value == zero {
+		*value = otherwise
+	}
+}
+
+// A Server is the HTTP API: ingest, charts, songs and probes.
+type Server struct {
+	handler http.Handler
+	clock   topk.Clock
+	log     *slog.Logger
+	metrics apiMetrics
+}
+
+// New makes the API. Whoever serves it sets the server's own timeouts for
+// headers, and for the connections of clients that stopped reading.
+func New(cfg Config) (*Server, error) {
+	if err := cfg.validate(); err != nil {
+		return nil, fmt.Errorf("api: %w", err)
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	cfg.Limits = cfg.Limits.withDefaults()
+	s := &Server{clock: cfg.Clock, log: cfg.Log, metrics: newAPIMetrics(cfg.Registry)}
+	router, err := s.routes(cfg)
+	if err != nil {
+		return nil, fmt.Errorf("api: %w", err)
+	}
+	s.handler = router
+	return s, nil
+}
+
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.handler.ServeHTTP(w, r) }
+
+func (s *Server) routes(cfg Config) (chi.Router, error) {
+	limits := cfg.Limits
+	compress, err := compress()
+	if err != nil {
+		return nil, err
+	}
+	catalog, err := newCatalog(cfg.Queries,
+		newGate(limits.CatalogSlots, limits.CatalogQuery, limits.CatalogQuery, s.metrics.querying),
+		cfg.Clock, limits, s.metrics)
+	if err != nil {
+		return nil, err
+	}
+	charts := newGate(limits.ChartSlots, limits.ChartQueue, limits.ChartQuery, s.metrics.querying)
+	chartAPI, err := newChartAPI(cfg, charts, catalog, s.metrics)
+	if err != nil {
+		return nil, err
+	}
+	songAPI := newSongAPI(cfg, charts, catalog)
+	document, err := documentHandler(describe(cfg.Ingest))
+	if err != nil {
+		return nil, err
+	}
+
+	r := chi.NewRouter()
+	r.Use(identify, s.observe, s.recoverPanics, shareWith(limits.Origins), compress, middleware.GetHead)
+	r.NotFound(s.handle(noRoute))
+	r.MethodNotAllowed(s.handle(otherMethod))
+
+	r.Get(topPath, s.handle(chartAPI.top))
+	r.With(limitTime(limits.RequestTime)).Get(songPath, s.handle(songAPI.song))
+	r.Post(songsPath, s.handle(songAPI.upsert))
+	if cfg.Ingest != nil {
+		cfg.Ingest.Routes(r)
+	}
+	r.Get(healthPath, s.handle(healthy))
+	r.Get(readyPath, s.handle(readiness(cfg.Checks, limits.CheckTime, s.log)))
+	r.Method(http.MethodGet, metricsPath, metricsHandler(cfg.Registry))
+	r.Get(documentPath, document)
+	if cfg.Page != nil {
+		r.Method(http.MethodGet, "/", cfg.Page)
+		r.Method(http.MethodGet, "/assets/*", cfg.Page)
+	}
+	return r, nil
+}
+
+func noRoute(_ http.ResponseWriter, r *http.Request) error {
+	return &problem{status: http.StatusNotFound, detail: "there is nothing at " + r.URL.Path + "; see " + documentPath}
+}
+
+// otherMethod answers a known path with an unknown method, and says which are
+// known.
+func otherMethod(w http.ResponseWriter, r *http.Request) error {
+	path := r.URL.Path
+	if r.URL.RawPath != "" {
+		path = r.URL.RawPath
+	}
+	routes := chi.RouteContext(r.Context()).Routes
+	var allowed []string
+	for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete} {
+		if !routes.Match(chi.NewRouteContext(), method, path) {
+			continue
+		}
+		allowed = append(allowed, method)
+		if method == http.MethodGet {
+			allowed = append(allowed, http.MethodHead)
+		}
+	}
+	w.Header().Set("Allow", strings.Join(allowed, ", "))
+	return &problem{
+		status: http.StatusMethodNotAllowed,
+		detail: r.Method + " does not go with " + r.URL.Path + ", only " + strings.Join(allowed, " and "),
+	}
+}

@@ -1,0 +1,77 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+
+	"github.com/topk-charts/topk"
+	"github.com/topk-charts/topk/loader"
+	"github.com/topk-charts/topk/queries"
+)
+
+type loadCommand struct {
+	Catalog  catalogCommand  `cmd:"" help:"Upsert songs from NDJSON: songId, title, artistId, artist, genres, durationMs."`
+	Segments segmentsCommand `cmd:"" help:"Upsert users' segments from NDJSON: userId, segments. The ids are hashed here."`
+}
+
+type catalogCommand struct {
+	File string `arg:"" help:"NDJSON file, or - for standard input."`
+	clickhouseFlags
+}
+
+func (c *catalogCommand) Validate() error { return c.clickhouseFlags.check() }
+
+func (c *catalogCommand) Run(ctx context.Context, log *slog.Logger, terminal console) error {
+	return load(ctx, c.clickhouseFlags, c.File, "songs", log, terminal, loader.Catalog)
+}
+
+type segmentsCommand struct {
+	File string `arg:"" help:"NDJSON file, or - for standard input."`
+	clickhouseFlags
+	pepperFlags
+}
+
+func (c *segmentsCommand) Validate() error { return c.clickhouseFlags.check() }
+
+func (c *segmentsCommand) Run(ctx context.Context, log *slog.Logger, terminal console) error {
+	pepper, err := c.pepper()
+	if err != nil {
+		return err
+	}
+	return load(ctx, c.clickhouseFlags, c.File, "users", log, terminal,
+		func(ctx context.Context, db *queries.DB, in io.Reader, progress func(int)) error {
+			return loader.Segments(ctx, db, pepper, in, progress)
+		})
+}
+
+// load opens the input and ClickHouse, and runs a job of the loader.
+func load(ctx context.Context, target clickhouseFlags, file, rows string, log *slog.Logger, terminal console,
+	job func(context.Context, *queries.DB, io.Reader, func(int)) error) (err error) {
+	in := terminal.in
+	if file != "-" {
+		opened, err := os.Open(file)
+		if err != nil {
+			return err
+		}
+		defer opened.Close()
+		in = opened
+	}
+	db, err := queries.Open(ctx, target.ClickhouseURL, topk.DefaultCalendar())
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+	written := 0
+	if err := job(ctx, db, in, func(n int) {
+		written = n
+		log.Debug("loading", rows, n)
+	}); err != nil {
+		return fmt.Errorf("load %s: %w", file, err)
+	}
+	fmt.Fprintf(terminal.out, "%d %s loaded\n", written, rows)
+	return nil
+}

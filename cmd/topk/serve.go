@@ -1,0 +1,139 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"github.com/topk-charts/topk/api"
+	"github.com/topk-charts/topk/api/page"
+	"github.com/topk-charts/topk/queries"
+	"github.com/topk-charts/topk/snapshot"
+)
+
+// startTimeout bounds how long a role waits for the servers it needs.
+const startTimeout = 30 * time.Second
+
+type serveCommand struct {
+	Listen string `help:"Address of the API and the page." default:"127.0.0.1:8080" env:"TOPK_LISTEN"`
+	serveFlags
+	clickhouseFlags
+	brokerFlags
+	redisFlags
+}
+
+// serveFlags are those that "up" has too.
+type serveFlags struct {
+	topicFlags
+	ruleFlags
+	calendarFlags
+	pepperFlags
+}
+
+func (c *serveCommand) Validate() error {
+	return errors.Join(c.topicFlags.check(), c.ruleFlags.check(), c.clickhouseFlags.check(), c.brokerFlags.check(),
+		c.redisFlags.check(), checkAddresses("--listen", []string{c.Listen}))
+}
+
+func (c *serveCommand) Run(ctx context.Context, log *slog.Logger) error {
+	listener, err := listen(c.Listen)
+	if err != nil {
+		return err
+	}
+	return c.serve(ctx, listener, newRegistry(), log, func() {
+		log.Info("serving", "url", "http://"+listener.Addr().String())
+	})
+}
+
+// serve answers on the listener, which it closes, until ctx ends.
+func (c *serveCommand) serve(ctx context.Context, listener net.Listener, registry *prometheus.Registry, log *slog.Logger, ready func()) (err error) {
+	defer listener.Close()
+	pepper, err := c.pepper()
+	if err != nil {
+		return err
+	}
+	starting, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+	db, err := queries.Open(starting, c.ClickhouseURL, c.calendar())
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+	store, err := snapshot.Open(starting, c.RedisURL, snapshot.Options{Clock: time.Now})
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	publisher, err := api.NewPublisher(api.PublisherConfig{Brokers: c.KafkaBrokers, Topic: c.Topic, Registerer: registry})
+	if err != nil {
+		return err
+	}
+	defer publisher.Close()
+	ingest, err := api.NewIngest(api.IngestConfig{
+		Publisher: publisher, Rules: c.rules(), Pepper: pepper, Clock: time.Now, Registerer: registry, Log: log,
+	})
+	if err != nil {
+		return err
+	}
+	server, err := api.New(api.Config{
+		Queries: db, Snapshots: store, Ingest: ingest, Page: page.Handler(), Clock: time.Now, Registry: registry, Log: log,
+		Checks: map[string]api.Check{"clickhouse": db.Ping, "kafka": publisher.Ping, "redis": store.Ping},
+	})
+	if err != nil {
+		return err
+	}
+	return serveHTTP(ctx, listener, server, log, ready)
+}
+
+// Bounds of a connection. The handlers bound bodies and answers themselves.
+const (
+	headerTimeout   = 10 * time.Second
+	idleTimeout     = 2 * time.Minute
+	shutdownTimeout = 15 * time.Second
+)
+
+// serveHTTP answers until ctx ends, and lets requests under way finish.
+func serveHTTP(ctx context.Context, listener net.Listener, handler http.Handler, log *slog.Logger, ready func()) error {
+	server := &http.Server{
+		Handler:           handler,
+		ReadHeaderTimeout: headerTimeout,
+		IdleTimeout:       idleTimeout,
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+	}
+	failed := make(chan error, 1)
+	go func() { failed <- server.Serve(listener) }()
+	ready()
+	select {
+	case err := <-failed:
+		return fmt.Errorf("serve HTTP: %w", err)
+	case <-ctx.Done():
+	}
+	closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout)
+	defer cancel()
+	if err := server.Shutdown(closing); err != nil {
+		return fmt.Errorf("stop HTTP: %w", errors.Join(err, server.Close()))
+	}
+	return nil
+}
+
+func listen(address string) (net.Listener, error) {
+	listener, err := net.Listen("tcp", address)
+	if err != nil {
+		return nil, fmt.Errorf("cannot listen on %s (choose another address with --listen): %w", address, err)
+	}
+	return listener, nil
+}
+
+// newRegistry makes a registry with the process's own metrics.
+func newRegistry() *prometheus.Registry {
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return registry
+}
