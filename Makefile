@@ -1,0 +1,46 @@
+# What one does with this repository. `make` lists it.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+# Longer than the slowest package takes under the race detector on two cores.
+TEST_TIMEOUT ?= 20m
+BENCH_TIME   ?= 2s
+
+.PHONY: help
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: ## Run everything on this machine with simulated plays (RATE, LISTEN, DATA, SECONDS)
+	@scripts/demo.sh
+
+.PHONY: build
+build: ## Build bin/topk
+	go build -o bin/topk ./cmd/topk
+
+.PHONY: engines
+engines: ## Fetch what the embedded ClickHouse and Redis need, once
+	scripts/engines.sh
+
+.PHONY: test
+test: engines ## Run every test, with the race detector
+	go vet ./...
+	go test -race -timeout $(TEST_TIMEOUT) ./...
+
+.PHONY: lint
+lint: ## Check format, go vet, staticcheck and, where it is installed, shellcheck
+	@unformatted=$$(gofmt -l $$(git ls-files --cached --others --exclude-standard '*.go')); \
+	if [[ -n $$unformatted ]]; then printf 'not as gofmt would have it:\n%s\n' "$$unformatted"; exit 1; fi
+	go vet ./...
+	go tool staticcheck ./...
+	@if command -v shellcheck >/dev/null; then shellcheck scripts/*.sh .ci/run; fi
+
+.PHONY: bench
+bench: engines ## Run every benchmark
+	go test -run '^$$' -bench . -benchtime $(BENCH_TIME) -benchmem -timeout $(TEST_TIMEOUT) ./...
+
+.PHONY: clean
+clean: ## Remove what was built; data and fetched engines stay
+	rm -rf bin
