@@ -11,6 +11,7 @@ import (
 
 type metrics struct {
 	duration  *prometheus.HistogramVec
+	freshness *prometheus.HistogramVec
 	charts    *prometheus.GaugeVec
 	changed   *prometheus.CounterVec
 	failures  *prometheus.CounterVec
@@ -25,6 +26,11 @@ func newMetrics(registry prometheus.Registerer) metrics {
 			Name:    "topk_refresher_refresh_seconds",
 			Help:    "From the instant charts are computed for until they are in Redis.",
 			Buckets: prometheus.ExponentialBuckets(0.005, 2, 14),
+		}, labels),
+		freshness: auto.NewHistogramVec(prometheus.HistogramOpts{
+			Name:    "topk_freshness_seconds",
+			Help:    "The longest that a play in the log waited until the charts in Redis counted it, per refresh.",
+			Buckets: []float64{0.1, 0.25, 0.5, 0.75, 1, 1.5, 2, 3, 5, 10, 30, 60},
 		}, labels),
 		charts: auto.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "topk_refresher_charts",

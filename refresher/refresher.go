@@ -85,9 +85,11 @@ func (r *Refresher) refreshWindow(ctx context.Context, c Cadence) {
 	ticks := time.NewTicker(c.Every)
 	defer ticks.Stop()
 	published := map[topk.Dimension]charts{}
+	read := map[topk.Dimension]time.Time{} // when the published charts were computed
 	for {
 		for _, dim := range EagerDimensions() {
-			now, err := r.refresh(ctx, dim, c.Window, published[dim])
+			start := r.Clock()
+			now, err := r.refresh(ctx, dim, c.Window, start, published[dim])
 			if ctx.Err() != nil {
 				return
 			}
@@ -96,7 +98,10 @@ func (r *Refresher) refreshWindow(ctx context.Context, c Cadence) {
 				r.Log.WarnContext(ctx, "charts not refreshed; trying again", "dimension", dim, "window", c.Window.String(), "error", err)
 				continue
 			}
-			published[dim] = now
+			if last, again := read[dim]; again {
+				r.metrics.freshness.WithLabelValues(string(dim), c.Window.String()).Observe(r.Clock().Sub(last).Seconds())
+			}
+			published[dim], read[dim] = now, start
 		}
 		select {
 		case <-ctx.Done():
@@ -109,12 +114,12 @@ func (r *Refresher) refreshWindow(ctx context.Context, c Cadence) {
 // charts are filters by their canonical form.
 type charts map[string]topk.Filter
 
-// refresh computes and publishes all charts of one dimension and window. Those
+// refresh computes all charts of one dimension and window as of start and
+// publishes them. Those
 // that were published before and have no plays any more become empty.
-func (r *Refresher) refresh(ctx context.Context, dim topk.Dimension, w topk.Window, before charts) (charts, error) {
+func (r *Refresher) refresh(ctx context.Context, dim topk.Dimension, w topk.Window, start time.Time, before charts) (charts, error) {
 	ctx, cancel := context.WithTimeout(ctx, r.Timeout)
 	defer cancel()
-	start := r.Clock()
 	current, blank, err := r.DB.Charts(ctx, dim, w, start)
 	if err != nil {
 		return nil, err

@@ -139,7 +139,7 @@ func TestStream(t *testing.T) {
 
 func TestInsert(t *testing.T) {
 	c := connect(t)
-	text(t, c, "CREATE TABLE inserted (n UInt64) ENGINE = MergeTree ORDER BY n")
+	text(t, c, "CREATE OR REPLACE TABLE inserted (n UInt64) ENGINE = MergeTree ORDER BY n")
 	in, err := c.Insert("INSERT INTO inserted", "TSV")
 	if err != nil {
 		t.Fatal(err)
