@@ -12,8 +12,8 @@ RUN --mount=type=cache,target=/go/pkg/mod go mod download
 COPY . .
 # No cgo. The binary still asks for libc at run time, because the embedded
 # ClickHouse is loaded as a shared library: hence a base with glibc, not scratch.
-RUN --mount=type=cache,target=/go/pkg/mod --mount=type=cache,target=/root/.cache/go-build \
-    CGO_ENABLED=0 go build -trimpath -ldflags='-s -w' -o /out/topk ./cmd/topk
+RUN --mount=type=cache,target=/go/pkg/mod --mount=type=cache,target=/gocache \
+    GOCACHE=/gocache CGO_ENABLED=0 go build -trimpath -ldflags='-s -w' -o /out/topk ./cmd/topk
 
 FROM debian:bookworm-slim
 COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/
