@@ -259,7 +259,7 @@ func TestHalfWrittenBlocksHeal(t *testing.T) {
 	if got := c.value("SELECT (count(), uniqExact(eventId), countIf(src = 1)) FROM plays"); got != "(40,40,0)" {
 		t.Errorf("seen without the log: (rows, unique, of the wrong owner) = %s", got)
 	}
-	if got := c.value("SELECT count() FROM seen"); got != "41" { // and the marker
+	if got := c.value("SELECT countIf(key >= 4294967296) FROM seen"); got != "40" {
 		t.Errorf("seen holds %s keys", got)
 	}
 }

@@ -1,47 +1,25 @@
-// Package migrations builds the chain inside ClickHouse, from the topic to the
-// rollups: numbered schema steps, and the wiring that names servers.
+// Package migrations builds what is inside ClickHouse: the tables, by numbered
+// steps, and the chain that carries plays from the topic to the rollups.
 package migrations
 
 import (
-	"bytes"
 	"context"
-	"crypto/sha256"
 	"database/sql"
 	"embed"
-	"encoding/hex"
 	"errors"
 	"fmt"
+	"io/fs"
 	"regexp"
-	"strings"
-	"text/template"
 	"time"
 
 	"github.com/ClickHouse/clickhouse-go/v2"
 	"github.com/golang-migrate/migrate/v4"
 	chmigrate "github.com/golang-migrate/migrate/v4/database/clickhouse"
 	"github.com/golang-migrate/migrate/v4/source/iofs"
-
-	"github.com/topk-charts/topk"
 )
 
 //go:embed schema/*.sql
 var schema embed.FS
-
-//go:embed wiring/*.sql
-var wiringFiles embed.FS
-
-// Wiring is what the chain must know of the world around it.
-type Wiring struct {
-	Brokers        []string   // of Kafka, as ClickHouse reaches them
-	Topic          string     // of plays
-	Group          string     // consumer group
-	Rules          topk.Rules // what the gateway accepts
-	MinPlaySeconds int        // plays that say they were shorter do not count
-}
-
-// wired are the objects of the wiring, in the order they are created. Plays
-// flow once the last one exists.
-var wired = []string{"song_catalog", "segments_of_user", "plays_queue", "plays_consume"}
 
 // Up brings the database of the URL to the newest schema and wires it. It may
 // be run at any time, by several processes, while plays stream in, and again
@@ -115,83 +93,19 @@ func steps(db *sql.DB, database string) error {
 			return err
 		}
 	}
-	if err := m.Up(); err != nil && !errors.Is(err, migrate.ErrNoChange) {
+	switch err := m.Up(); {
+	case errors.Is(err, migrate.ErrNoChange):
+		return nil
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("database %s was made by another version of topk, whose schema this one does not know: "+
+			"use that version, or another database: %w", database, err)
+	default:
 		return err
 	}
-	return nil
-}
-
-// wire creates the objects that name servers, and re-creates those whose text
-// has changed: a Kafka table cannot be altered. The comment of an object says
-// which text it was made of. Offsets live in Kafka, under the group.
-func wire(ctx context.Context, db *sql.DB, database string, w Wiring) error {
-	texts := make(map[string]string, len(wired))
-	stale := false
-	for _, name := range wired {
-		text, err := w.text(name, database)
-		if err != nil {
-			return err
-		}
-		texts[name] = text
-		var comment string
-		err = db.QueryRowContext(ctx, "SELECT comment FROM system.tables WHERE database = currentDatabase() AND name = {name:String}",
-			clickhouse.Named("name", name)).Scan(&comment)
-		if err != nil && !errors.Is(err, sql.ErrNoRows) {
-			return err
-		}
-		stale = stale || comment != fingerprint(text)
-	}
-	if !stale {
-		return nil
-	}
-	for i := len(wired) - 1; i >= 0; i-- {
-		kind := "TABLE"
-		if strings.Contains(texts[wired[i]], "CREATE DICTIONARY") {
-			kind = "DICTIONARY"
-		}
-		if _, err := db.ExecContext(ctx, "DROP "+kind+" IF EXISTS "+wired[i]+" SYNC"); err != nil {
-			return fmt.Errorf("drop %s: %w", wired[i], err)
-		}
-	}
-	for _, name := range wired {
-		if _, err := db.ExecContext(ctx, texts[name]+"\nCOMMENT "+quote(fingerprint(texts[name]))); err != nil {
-			return fmt.Errorf("create %s: %w", name, err)
-		}
-	}
-	return nil
-}
-
-func (w Wiring) text(name, database string) (string, error) {
-	t, err := template.New(name+".sql").Funcs(template.FuncMap{"quote": quote}).ParseFS(wiringFiles, "wiring/"+name+".sql")
-	if err != nil {
-		return "", err
-	}
-	var b bytes.Buffer
-	err = t.Execute(&b, map[string]any{
-		"Database":       database,
-		"Brokers":        strings.Join(w.Brokers, ","),
-		"Topic":          w.Topic,
-		"Group":          w.Group,
-		"MaxAheadMillis": w.Rules.MaxAhead.Milliseconds(),
-		"MaxAgeMillis":   w.Rules.MaxAge.Milliseconds(),
-		"MinPlaySeconds": w.MinPlaySeconds,
-		"Countries":      topk.Countries(),
-	})
-	return strings.TrimSpace(b.String()), err
-}
-
-func fingerprint(text string) string {
-	sum := sha256.Sum256([]byte(text))
-	return "wiring " + hex.EncodeToString(sum[:8])
 }
 
 // plainName is a database name that needs no quoting anywhere.
 var plainName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
-
-// quote writes a string literal: DDL takes no bound parameters.
-func quote(s string) string { return "'" + escape.Replace(s) + "'" }
-
-var escape = strings.NewReplacer(`\`, `\\`, `'`, `\'`)
 
 // The lock is a table, since creating one is atomic. Holders are done within
 // seconds; a lock older than lockExpiry was left by a killed process.

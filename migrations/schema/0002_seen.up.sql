@@ -2,8 +2,9 @@
 -- recognised. key is sipHash128(eventId): 128 bits, because with 64 about one
 -- run of 48 hours in a thousand would meet two events of one key and lose one.
 --
--- The row with key 0 is a marker: its koff is the `at`, in epoch ms, of the
--- last block that was written here (see accepted_fill).
+-- A key below 2^32 is no event but the mark of the source of that number: its
+-- koff says up to which offset all plays of the source that are in the log have
+-- their row here (see judge).
 CREATE TABLE IF NOT EXISTS seen
 (
     key  UInt128,

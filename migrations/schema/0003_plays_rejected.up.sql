@@ -10,7 +10,11 @@ CREATE TABLE IF NOT EXISTS plays_rejected
     partition  UInt16,
     producedAt DateTime64(3, 'UTC'),
     reason     String,
-    raw        String CODEC(ZSTD(1))
+    -- As far as the message has one that is valid; '' otherwise.
+    eventId    String CODEC(ZSTD(1)),
+    raw        String CODEC(ZSTD(1)),
+
+    INDEX event eventId TYPE bloom_filter GRANULARITY 1
 )
 ENGINE = ReplacingMergeTree
 PARTITION BY toDate(at)

@@ -1,7 +1,10 @@
--- Plays that are neither malformed nor repeats, on their way to `seen` and
--- `plays`. Nothing else may hang on this table: accepted_fill heals exactly
--- these two writes after a kill between them, in either order.
-CREATE TABLE IF NOT EXISTS accepted
+-- Plays with the position that owns their eventId, on their way to `seen` and
+-- `plays` when it is their own, and to `plays_duplicates` when it is not. Null
+-- keeps nothing.
+--
+-- The views that hang on this table commit in no fixed order, and a kill may
+-- come between any two of them: judge heals every such state.
+CREATE TABLE judged
 (
     src         UInt32,
     koff        UInt64,
@@ -19,6 +22,8 @@ CREATE TABLE IF NOT EXISTS accepted
     contextId   String,
     duration    Int32,
     segments    Array(LowCardinality(String)),
-    counted     Bool
+    counted     Bool,
+    ownerSrc    UInt32,
+    ownerKoff   UInt64
 )
 ENGINE = Null

@@ -1,4 +1,4 @@
--- Carries the log into rollup_hour, from the rollup's own watermark.
+-- Carries the log into {{.Rollup}}, from the rollup's own watermark.
 --
 -- Exact under kills, because the counts and the new watermark come from the
 -- very same read of the log and are written as one part. The other reads only
@@ -6,13 +6,13 @@
 -- each of them goes on, so that a gap in the offsets, however wide, does not
 -- stall it. `at` never decreases within a source, so what is unread is not
 -- older than the last row that was read: `since` spares reading the rest.
-CREATE MATERIALIZED VIEW IF NOT EXISTS rollup_hour_fill
-REFRESH EVERY 5 SECOND APPEND TO rollup_hour
+CREATE MATERIALIZED VIEW {{.Rollup}}_fill
+REFRESH EVERY 5 SECOND APPEND TO {{.Rollup}}
 AS
 WITH
     250000 AS cap, -- offsets per src and refresh; the rest is taken next time
-    (SELECT maxMap(map(toUInt32OrZero(val), wm)) FROM rollup_hour WHERE dim = '_wm') AS done,
-    (SELECT maxMap(map(toUInt32OrZero(val), wmAt)) FROM rollup_hour WHERE dim = '_wm') AS doneAt,
+    (SELECT maxMap(map(toUInt32OrZero(val), wm)) FROM {{.Rollup}} WHERE dim = '_wm') AS done,
+    (SELECT maxMap(map(toUInt32OrZero(val), wmAt)) FROM {{.Rollup}} WHERE dim = '_wm') AS doneAt,
     (SELECT maxMap(map(src, next)) FROM (SELECT src, max(koff) + 1 AS next FROM plays GROUP BY src)) AS heads,
     mapKeys(mapFilter((src, next) -> next > done[src], heads)) AS news,
     if(empty(news), now64(3), arrayMin(src -> doneAt[src], news)) AS since,
@@ -34,11 +34,11 @@ SELECT
     sum(row.5) AS plays,
     max(row.6) AS wm,
     max(row.7) AS wmAt,
-    toDate(now()) AS day
+    {{.Partition}}(now()) AS {{.PartitionKey}}
 FROM
 (
     SELECT
-        toStartOfHour(ts) AS start,
+        {{.Grain}}(ts) AS start,
         arrayConcat(
             arrayMap(chart -> (chart.1, chart.2, songId, start, 1, 0, toDateTime64(0, 3, 'UTC')), charts),
             [('_wm', toString(src), '', toDateTime(0, 'UTC'), 0, koff + 1, at)]) AS rows

@@ -10,9 +10,9 @@ SETTINGS
     kafka_group_name = {{quote .Group}},
     kafka_format = 'RawBLOB',
     kafka_handle_error_mode = 'stream',
-    kafka_num_consumers = 1, -- one consumer, one order: accepted_fill relies on it
+    kafka_num_consumers = 1, -- one consumer, one order: judge relies on it
     kafka_thread_per_consumer = 0,
-    kafka_max_block_size = 65536,
+    kafka_max_block_size = 65000, -- less than max_block_size, so that a block stays one to the end
     kafka_flush_interval_ms = 250,
     kafka_poll_timeout_ms = 50,
     kafka_consumer_reschedule_ms = 50

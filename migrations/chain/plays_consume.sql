@@ -37,7 +37,7 @@ WITH
     isNull(j.duration) OR ifNull(j_duration BETWEEN 0 AND 86400, false) AS ok_duration,
     ok_event AND ok_user AND ok_song AND ok_artist AND ok_time AND ok_region AND ok_device AND ok_context AND ok_duration AS ok
 SELECT
-    toUInt32(_partition) AS src, -- epoch 0
+    toUInt32({{.Epoch}} * 65536 + _partition) AS src,
     toUInt64(_offset) AS koff,
     greatest(now64(3, 'UTC'), (SELECT max(at) FROM plays)) AS at,
     _topic AS topic,

@@ -1,7 +1,7 @@
 -- Where parsed messages land, block by block. Null keeps nothing: the one view
 -- off the queue writes here, and the views below take it from here. Two views
 -- directly off the queue would lose rows whenever one of them is detached.
-CREATE TABLE IF NOT EXISTS landing
+CREATE TABLE landing
 (
     src         UInt32,
     koff        UInt64,

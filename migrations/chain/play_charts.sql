@@ -1,6 +1,6 @@
 -- The charts each play counts in, as (dimension, value) pairs: the one place
 -- that says so. Genre and artist are not among them, they follow from the song.
-CREATE VIEW IF NOT EXISTS play_charts
+CREATE VIEW play_charts
 AS
 SELECT
     src,

@@ -1,6 +1,0 @@
--- Keeps what is not a play, so that it never blocks its partition.
-CREATE MATERIALIZED VIEW IF NOT EXISTS plays_rejected_fill TO plays_rejected
-AS
-SELECT src, koff, at, topic, partition, producedAt, reason, raw
-FROM landing
-WHERE reason != ''
