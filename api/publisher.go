@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/plugin/kprom"
 	"go.opentelemetry.io/otel/propagation"
@@ -139,7 +140,13 @@ func (p *Publisher) Publish(ctx context.Context, plays []topk.Play) []error {
 	case <-d.done:
 	case <-ctx.Done():
 	}
-	return d.result(fmt.Errorf("%w: Kafka did not acknowledge in time: %w", topk.ErrUnavailable, ctx.Err()))
+	errs := d.result(fmt.Errorf("%w: Kafka did not acknowledge in time: %w", topk.ErrUnavailable, ctx.Err()))
+	// The topic was deleted and made again. The client adopts the new one only
+	// when it is made to forget the old one.
+	if slices.ContainsFunc(errs, func(err error) bool { return errors.Is(err, kerr.UnknownTopicID) }) {
+		p.client.PurgeTopicsFromProducing(p.topic)
+	}
+	return errs
 }
 
 // records encodes the plays. Those that cannot be have no record and are

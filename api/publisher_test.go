@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"go.uber.org/goleak"
 
@@ -85,6 +86,48 @@ func TestPublisherWithoutItsTopic(t *testing.T) {
 		if !errors.Is(err, topk.ErrUnavailable) {
 			t.Errorf("got %v", err)
 		}
+	}
+}
+
+// After the topic was deleted and made again, plays are acknowledged again, and
+// are where they were acknowledged.
+func TestPublisherOutlivesItsTopic(t *testing.T) {
+	broker := startBroker(t, t.TempDir(), 0)
+	p := newPublisher(t, broker.ListenAddrs()...)
+	client, err := kgo.NewClient(kgo.SeedBrokers(broker.ListenAddrs()...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	admin := kadm.NewClient(client)
+	for _, id := range []string{"e-1", "e-2", "e-3"} {
+		if err := errors.Join(p.Publish(t.Context(), hashedPlays(id))...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := admin.DeleteTopic(t.Context(), ingestTopic); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(p.Publish(t.Context(), hashedPlays("e-4"))...); !errors.Is(err, topk.ErrUnavailable) {
+		t.Errorf("without the topic: %v", err)
+	}
+	if _, err := admin.CreateTopic(t.Context(), 1, 1, nil, ingestTopic); err != nil {
+		t.Fatal(err)
+	}
+	acknowledged := 0
+	for deadline := time.Now().Add(time.Minute); acknowledged < 3; {
+		if err := errors.Join(p.Publish(t.Context(), hashedPlays("e-5"))...); err == nil {
+			acknowledged++
+		} else if time.Now().After(deadline) {
+			t.Fatal(err)
+		}
+	}
+	ends, err := admin.ListEndOffsets(t.Context(), ingestTopic)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if end, _ := ends.Lookup(ingestTopic, 0); end.Offset < int64(acknowledged) {
+		t.Errorf("%d plays were acknowledged and the topic has %d", acknowledged, end.Offset)
 	}
 }
 

@@ -84,10 +84,11 @@ func (f ruleFlags) check() error {
 }
 
 // wiring is what ClickHouse is told of Kafka.
-func wiring(brokers []string, topic topicFlags, rules ruleFlags) migrations.Wiring {
+func wiring(brokers []string, topic topicFlags, topicID string, rules ruleFlags) migrations.Wiring {
 	return migrations.Wiring{
 		Brokers:        brokers,
 		Topic:          topic.Topic,
+		TopicID:        topicID,
 		Group:          "topk-" + topic.Topic,
 		Rules:          rules.rules(),
 		MinPlaySeconds: rules.MinPlaySeconds,

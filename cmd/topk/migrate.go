@@ -31,32 +31,50 @@ func (c *migrateCommand) Validate() error {
 func (c *migrateCommand) Run(ctx context.Context, log *slog.Logger) error {
 	ctx, cancel := context.WithTimeout(ctx, migrateTimeout)
 	defer cancel()
-	if err := createTopic(ctx, c.KafkaBrokers, c.topicFlags); err != nil {
+	id, err := createTopic(ctx, c.KafkaBrokers, c.topicFlags)
+	if err != nil {
 		return err
 	}
 	brokers := c.ClickhouseKafkaBrokers
 	if len(brokers) == 0 {
 		brokers = c.KafkaBrokers
 	}
-	if err := migrations.Up(ctx, c.ClickhouseURL, wiring(brokers, c.topicFlags, c.ruleFlags)); err != nil {
+	if err := migrations.Up(ctx, c.ClickhouseURL, wiring(brokers, c.topicFlags, id, c.ruleFlags)); err != nil {
 		return err
 	}
 	log.Info("schema is up to date and plays flow", "topic", c.Topic)
 	return nil
 }
 
-// createTopic makes the topic of plays unless it exists.
-func createTopic(ctx context.Context, brokers []string, topic topicFlags) error {
+// createTopic makes the topic of plays unless it exists, and gives the id by
+// which Kafka tells it from another of that name.
+func createTopic(ctx context.Context, brokers []string, topic topicFlags) (id string, err error) {
 	client, err := kgo.NewClient(kgo.SeedBrokers(brokers...))
 	if err != nil {
-		return fmt.Errorf("connect to Kafka: %w", err)
+		return "", fmt.Errorf("connect to Kafka: %w", err)
 	}
 	defer client.Close()
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
-	_, err = kadm.NewClient(client).CreateTopic(ctx, topic.Partitions, topic.Replicas, nil, topic.Topic)
-	if err != nil && !errors.Is(err, kerr.TopicAlreadyExists) {
-		return fmt.Errorf("create topic %s at %v: %w", topic.Topic, brokers, err)
+	admin := kadm.NewClient(client)
+	created, err := admin.CreateTopic(ctx, topic.Partitions, topic.Replicas, nil, topic.Topic)
+	switch {
+	case err == nil:
+		return created.ID.String(), nil
+	case !errors.Is(err, kerr.TopicAlreadyExists):
+		return "", fmt.Errorf("create topic %s at %v: %w", topic.Topic, brokers, err)
 	}
-	return nil
+	return topicID(ctx, admin, topic.Topic)
+}
+
+// topicID asks for the id of a topic that exists.
+func topicID(ctx context.Context, admin *kadm.Client, topic string) (string, error) {
+	topics, err := admin.ListTopics(ctx, topic)
+	if err == nil {
+		err = topics[topic].Err
+	}
+	if err != nil {
+		return "", fmt.Errorf("ask Kafka for topic %s: %w", topic, err)
+	}
+	return topics[topic].ID.String(), nil
 }

@@ -66,10 +66,11 @@ func (c *upCommand) Run(ctx context.Context, log *slog.Logger, terminal console)
 	clickhouse := clickhouseFlags{ClickhouseURL: engines.ClickHouseURL() + "/topk"}
 	redis := redisFlags{RedisURL: engines.RedisURL()}
 	brokers := brokerFlags{KafkaBrokers: engines.KafkaBrokers()}
-	if err := createTopic(starting, brokers.KafkaBrokers, c.topicFlags); err != nil {
+	topicID, err := createTopic(starting, brokers.KafkaBrokers, c.topicFlags)
+	if err != nil {
 		return err
 	}
-	if err := migrations.Up(starting, clickhouse.ClickhouseURL, wiring(brokers.KafkaBrokers, c.topicFlags, c.ruleFlags)); err != nil {
+	if err := migrations.Up(starting, clickhouse.ClickhouseURL, wiring(brokers.KafkaBrokers, c.topicFlags, topicID, c.ruleFlags)); err != nil {
 		return err
 	}
 
