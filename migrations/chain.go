@@ -36,15 +36,22 @@ type Wiring struct {
 	Group          string     // consumer group
 	Rules          topk.Rules // what the gateway accepts
 	MinPlaySeconds int        // plays that say they were shorter do not count
+
+	segments string // database with the users' segments; "" for that of the chain
 }
 
 // A link is one object of the chain.
 type link struct{ kind, name, file string }
 
-// links are in the order they are created. Plays flow once the last one exists.
-var links = []link{
+// dictionaries are the links that the others look things up in.
+var dictionaries = []link{
 	{"DICTIONARY", "song_catalog", "song_catalog.sql"},
 	{"DICTIONARY", "segments_of_user", "segments_of_user.sql"},
+}
+
+// flow are the links that plays pass, in the order they are created. Plays flow
+// once the last one exists.
+var flow = []link{
 	{"TABLE", "play_charts", "play_charts.sql"},
 	{"TABLE", "rollup_hour_fill", "rollup_fill.sql"},
 	{"TABLE", "rollup_day_fill", "rollup_fill.sql"},
@@ -55,9 +62,11 @@ var links = []link{
 	{"TABLE", "plays_duplicates_fill", "plays_duplicates_fill.sql"},
 	{"TABLE", "plays_rejected_fill", "plays_rejected_fill.sql"},
 	{"TABLE", "judge", "judge.sql"},
-	{"TABLE", "plays_queue", "plays_queue.sql"},
+	{"TABLE", queue, "plays_queue.sql"},
 	{"TABLE", "plays_consume", "plays_consume.sql"},
 }
+
+const queue = "plays_queue"
 
 // wire creates the chain, and creates it anew when the text of a link has
 // changed: a Kafka table cannot be altered. The comment of an object says which
@@ -67,43 +76,46 @@ func wire(ctx context.Context, db *sql.DB, database string, w Wiring) error {
 	if err != nil {
 		return err
 	}
-	texts := make(map[string]string, len(links))
-	stale := false
-	for _, l := range links {
-		text, err := w.text(l, database, epoch)
-		if err != nil {
+	for _, links := range [][]link{dictionaries, flow} {
+		texts := make([]string, len(links))
+		stale := false
+		for i, l := range links {
+			if texts[i], err = w.text(l, database, epoch); err != nil {
+				return err
+			}
+			var comment string
+			err = db.QueryRowContext(ctx, "SELECT comment FROM system.tables WHERE database = currentDatabase() AND name = {name:String}",
+				clickhouse.Named("name", l.name)).Scan(&comment)
+			if err != nil && !errors.Is(err, sql.ErrNoRows) {
+				return err
+			}
+			stale = stale || comment != fingerprint(texts[i])
+		}
+		if !stale {
+			continue
+		}
+		if err := unwire(ctx, db, links); err != nil {
 			return err
 		}
-		texts[l.name] = text
-		var comment string
-		err = db.QueryRowContext(ctx, "SELECT comment FROM system.tables WHERE database = currentDatabase() AND name = {name:String}",
-			clickhouse.Named("name", l.name)).Scan(&comment)
-		if err != nil && !errors.Is(err, sql.ErrNoRows) {
-			return err
-		}
-		stale = stale || comment != fingerprint(text)
-	}
-	if !stale {
-		return nil
-	}
-	if err := unwire(ctx, db); err != nil {
-		return err
-	}
-	for _, l := range links {
-		if _, err := db.ExecContext(ctx, texts[l.name]+"\nCOMMENT "+quote(fingerprint(texts[l.name]))); err != nil {
-			return fmt.Errorf("create %s: %w", l.name, err)
+		for i, l := range links {
+			if _, err := db.ExecContext(ctx, texts[i]+"\nCOMMENT "+quote(fingerprint(texts[i]))); err != nil {
+				return fmt.Errorf("create %s: %w", l.name, err)
+			}
 		}
 	}
 	return nil
 }
 
-// unwire drops the chain. The queue goes first, and with SYNC waits for the
-// block that is under way: the views must be there until it is through.
-func unwire(ctx context.Context, db *sql.DB) error {
+// unwire drops links. The queue goes first, and with SYNC waits for the block
+// that is under way: the views must be there until it is through.
+func unwire(ctx context.Context, db *sql.DB, links []link) error {
 	backwards := slices.Clone(links)
 	slices.Reverse(backwards)
-	queue := slices.IndexFunc(backwards, func(l link) bool { return l.name == "plays_queue" })
-	for _, l := range slices.Concat(backwards[queue:queue+1], backwards[:queue], backwards[queue+1:]) {
+	if i := slices.IndexFunc(backwards, func(l link) bool { return l.name == queue }); i > 0 {
+		first := backwards[i]
+		backwards = slices.Insert(slices.Delete(backwards, i, i+1), 0, first)
+	}
+	for _, l := range backwards {
 		if _, err := db.ExecContext(ctx, "DROP "+l.kind+" IF EXISTS "+l.name+" SYNC"); err != nil {
 			return fmt.Errorf("drop %s: %w", l.name, err)
 		}
@@ -111,27 +123,45 @@ func unwire(ctx context.Context, db *sql.DB) error {
 	return nil
 }
 
+// An epoch is one topic that plays are or were read from.
+type epoch struct {
+	number         uint16
+	topic, topicID string
+}
+
+func (e epoch) is(w Wiring) bool { return e.topic == w.Topic && e.topicID == w.TopicID }
+
+// lastEpoch is the one being read; sql.ErrNoRows before there was any.
+func lastEpoch(ctx context.Context, db *sql.DB) (e epoch, err error) {
+	err = db.QueryRowContext(ctx, "SELECT epoch, topic, topicId FROM epochs ORDER BY epoch DESC LIMIT 1").Scan(&e.number, &e.topic, &e.topicID)
+	if err != nil {
+		return e, fmt.Errorf("read epochs: %w", err)
+	}
+	return e, nil
+}
+
 // epochOf gives the number of the topic among those that were read so far, and
 // takes it down when it is a new one.
 func epochOf(ctx context.Context, db *sql.DB, w Wiring) (uint16, error) {
-	var epoch uint16
-	var topic, id string
-	err := db.QueryRowContext(ctx, "SELECT epoch, topic, topicId FROM epochs ORDER BY epoch DESC LIMIT 1").Scan(&epoch, &topic, &id)
+	last, err := lastEpoch(ctx, db)
 	switch {
 	case errors.Is(err, sql.ErrNoRows):
+		return 0, beginEpoch(ctx, db, 0, w)
 	case err != nil:
-		return 0, fmt.Errorf("read epochs: %w", err)
-	case topic == w.Topic && id == w.TopicID:
-		return epoch, nil
-	default:
-		epoch++
+		return 0, err
+	case last.is(w):
+		return last.number, nil
 	}
-	_, err = db.ExecContext(ctx, "INSERT INTO epochs (epoch, topic, topicId) SELECT {epoch:UInt16}, {topic:String}, {id:String}",
-		clickhouse.Named("epoch", epoch), clickhouse.Named("topic", w.Topic), clickhouse.Named("id", w.TopicID))
+	return last.number + 1, beginEpoch(ctx, db, last.number+1, w)
+}
+
+func beginEpoch(ctx context.Context, db *sql.DB, number uint16, w Wiring) error {
+	_, err := db.ExecContext(ctx, "INSERT INTO epochs (epoch, topic, topicId) SELECT {epoch:UInt16}, {topic:String}, {id:String}",
+		clickhouse.Named("epoch", number), clickhouse.Named("topic", w.Topic), clickhouse.Named("id", w.TopicID))
 	if err != nil {
-		return 0, fmt.Errorf("begin epoch %d: %w", epoch, err)
+		return fmt.Errorf("begin epoch %d: %w", number, err)
 	}
-	return epoch, nil
+	return nil
 }
 
 // A rollup's fill differs from the other's in these words.
@@ -143,22 +173,23 @@ var rollupFills = map[string]rollupFill{
 }
 
 func (w Wiring) text(l link, database string, epoch uint16) (string, error) {
-	group := w.Group
-	if epoch > 0 {
-		// The offsets of an earlier topic mean nothing in this one.
-		group = fmt.Sprintf("%s-%d", w.Group, epoch)
+	segments := w.segments
+	if segments == "" {
+		segments = database
 	}
 	var b bytes.Buffer
 	err := chainTemplates.ExecuteTemplate(&b, l.file, struct {
 		rollupFill
-		Database, Brokers, Topic, Group string
-		Epoch                           uint16
-		MaxAheadMillis, MaxAgeMillis    int64
-		MinPlaySeconds                  int
-		Countries                       []string
+		Database, Segments           string
+		Brokers, Topic, Group        string
+		Epoch                        uint16
+		MaxAheadMillis, MaxAgeMillis int64
+		MinPlaySeconds               int
+		Countries                    []string
 	}{
 		rollupFill: rollupFills[l.name],
-		Database:   database, Brokers: strings.Join(w.Brokers, ","), Topic: w.Topic, Group: group,
+		Database:   database, Segments: segments,
+		Brokers: strings.Join(w.Brokers, ","), Topic: w.Topic, Group: groupOf(w.Group, epoch),
 		Epoch:          epoch,
 		MaxAheadMillis: w.Rules.MaxAhead.Milliseconds(), MaxAgeMillis: w.Rules.MaxAge.Milliseconds(),
 		MinPlaySeconds: w.MinPlaySeconds,
@@ -168,6 +199,15 @@ func (w Wiring) text(l link, database string, epoch uint16) (string, error) {
 		return "", fmt.Errorf("text of %s: %w", l.name, err)
 	}
 	return strings.TrimSpace(b.String()), nil
+}
+
+// groupOf is the consumer group of an epoch: the offsets of an earlier one mean
+// nothing in it.
+func groupOf(group string, epoch uint16) string {
+	if epoch == 0 {
+		return group
+	}
+	return fmt.Sprintf("%s-%d", group, epoch)
 }
 
 func fingerprint(text string) string {

@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"io/fs"
 	"regexp"
-	"time"
 
 	"github.com/ClickHouse/clickhouse-go/v2"
 	"github.com/golang-migrate/migrate/v4"
@@ -38,12 +37,19 @@ func Up(ctx context.Context, url string, w Wiring) (err error) {
 	db := clickhouse.OpenDB(options)
 	defer func() { err = errors.Join(err, db.Close()) }()
 
-	unlock, err := lock(ctx, db)
+	unlock, err := lock(ctx, db, migrating)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, unlock()) }()
 
+	if begun, err := switchBegun(ctx, db, besideOf(options.Auth.Database)); err != nil {
+		return err
+	} else if begun { // and killed
+		if err := finishSwitch(ctx, db, options.Auth.Database, w, func(string) error { return nil }); err != nil {
+			return fmt.Errorf("finish the switch of a replay: %w", err)
+		}
+	}
 	if err := steps(db, options.Auth.Database); err != nil {
 		return fmt.Errorf("migrate schema: %w", err)
 	}
@@ -51,6 +57,21 @@ func Up(ctx context.Context, url string, w Wiring) (err error) {
 		return fmt.Errorf("wire ClickHouse to Kafka: %w", err)
 	}
 	return nil
+}
+
+// Rewire is Up for a topic that was deleted and made again: it does nothing
+// while the topic is the one that is being read, and tells whether it was not.
+func Rewire(ctx context.Context, url string, w Wiring) (rewired bool, err error) {
+	options, err := clickhouse.ParseDSN(url)
+	if err != nil {
+		return false, fmt.Errorf("ClickHouse URL: %w", err)
+	}
+	db := clickhouse.OpenDB(options)
+	defer func() { err = errors.Join(err, db.Close()) }()
+	if e, err := lastEpoch(ctx, db); err != nil || e.is(w) {
+		return false, err
+	}
+	return true, Up(ctx, url, w)
 }
 
 // createDatabase makes the database the URL names, which a connection to it
@@ -106,49 +127,3 @@ func steps(db *sql.DB, database string) error {
 
 // plainName is a database name that needs no quoting anywhere.
 var plainName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
-
-// The lock is a table, since creating one is atomic. Holders are done within
-// seconds; a lock older than lockExpiry was left by a killed process.
-const (
-	lockTable  = "migrating"
-	lockExpiry = time.Minute
-	lockRetry  = 200 * time.Millisecond
-)
-
-// lock keeps other processes out until unlock.
-func lock(ctx context.Context, db *sql.DB) (unlock func() error, err error) {
-	for {
-		_, err := db.ExecContext(ctx, "CREATE TABLE "+lockTable+" (locked UInt8) ENGINE = Null")
-		if err == nil {
-			return func() error {
-				_, err := db.ExecContext(context.WithoutCancel(ctx), "DROP TABLE IF EXISTS "+lockTable+" SYNC")
-				return err
-			}, nil
-		}
-		var exception *clickhouse.Exception
-		const tableAlreadyExists = 57
-		if !errors.As(err, &exception) || exception.Code != tableAlreadyExists {
-			return nil, fmt.Errorf("lock schema: %w", err)
-		}
-		var expired bool
-		err = db.QueryRowContext(ctx, `
-			SELECT count() > 0 FROM system.tables
-			WHERE database = currentDatabase() AND name = {name:String}
-			  AND metadata_modification_time < now() - {expiry:UInt32}`,
-			clickhouse.Named("name", lockTable), clickhouse.Named("expiry", uint32(lockExpiry.Seconds()))).Scan(&expired)
-		if err != nil {
-			return nil, fmt.Errorf("lock schema: %w", err)
-		}
-		if expired {
-			if _, err := db.ExecContext(ctx, "DROP TABLE IF EXISTS "+lockTable+" SYNC"); err != nil {
-				return nil, fmt.Errorf("take over schema lock: %w", err)
-			}
-			continue
-		}
-		select {
-		case <-ctx.Done():
-			return nil, fmt.Errorf("another process is migrating the schema: %w", ctx.Err())
-		case <-time.After(lockRetry):
-		}
-	}
-}

@@ -233,12 +233,21 @@ func wmRow(wm topk.Watermark, src uint32, next uint64, behind bool) error {
 	return nil
 }
 
+// behindPause is how long a read that met the tables in disagreement waits
+// until it asks again.
+const behindPause = 5 * time.Millisecond
+
 // untilPrefix repeats a read that met a rollup newer than its view of the log.
 func untilPrefix(ctx context.Context, read func() error) error {
 	for {
 		err := read()
-		if !errors.Is(err, errBehind) || ctx.Err() != nil {
+		if !errors.Is(err, errBehind) {
 			return err
+		}
+		select {
+		case <-ctx.Done():
+			return errors.Join(ctx.Err(), err)
+		case <-time.After(behindPause):
 		}
 	}
 }

@@ -83,15 +83,33 @@ func (f ruleFlags) check() error {
 	return nil
 }
 
-// wiring is what ClickHouse is told of Kafka.
-func wiring(brokers []string, topic topicFlags, topicID string, rules ruleFlags) migrations.Wiring {
+// chainFlags are what the chain from Kafka through ClickHouse is made of. They
+// must be the same in every role that has them.
+type chainFlags struct {
+	topicFlags
+	ruleFlags
+	clickhouseFlags
+	brokerFlags
+	ClickhouseKafkaBrokers []string `help:"Kafka brokers as ClickHouse reaches them, when that differs." env:"TOPK_CLICKHOUSE_KAFKA_BROKERS"`
+}
+
+func (f chainFlags) check() error {
+	return errors.Join(f.topicFlags.check(), f.ruleFlags.check(), f.clickhouseFlags.check(), f.brokerFlags.check())
+}
+
+// wiring is what ClickHouse is told of Kafka and of the topic with the id.
+func (f chainFlags) wiring(topicID string) migrations.Wiring {
+	brokers := f.ClickhouseKafkaBrokers
+	if len(brokers) == 0 {
+		brokers = f.KafkaBrokers
+	}
 	return migrations.Wiring{
 		Brokers:        brokers,
-		Topic:          topic.Topic,
+		Topic:          f.Topic,
 		TopicID:        topicID,
-		Group:          "topk-" + topic.Topic,
-		Rules:          rules.rules(),
-		MinPlaySeconds: rules.MinPlaySeconds,
+		Group:          "topk-" + f.Topic,
+		Rules:          f.rules(),
+		MinPlaySeconds: f.MinPlaySeconds,
 	}
 }
 

@@ -16,17 +16,9 @@ import (
 
 const migrateTimeout = 5 * time.Minute
 
-type migrateCommand struct {
-	topicFlags
-	ruleFlags
-	clickhouseFlags
-	brokerFlags
-	ClickhouseKafkaBrokers []string `help:"Kafka brokers as ClickHouse reaches them, when that differs." env:"TOPK_CLICKHOUSE_KAFKA_BROKERS"`
-}
+type migrateCommand struct{ chainFlags }
 
-func (c *migrateCommand) Validate() error {
-	return errors.Join(c.topicFlags.check(), c.ruleFlags.check(), c.clickhouseFlags.check(), c.brokerFlags.check())
-}
+func (c *migrateCommand) Validate() error { return c.chainFlags.check() }
 
 func (c *migrateCommand) Run(ctx context.Context, log *slog.Logger) error {
 	ctx, cancel := context.WithTimeout(ctx, migrateTimeout)
@@ -35,11 +27,7 @@ func (c *migrateCommand) Run(ctx context.Context, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	brokers := c.ClickhouseKafkaBrokers
-	if len(brokers) == 0 {
-		brokers = c.KafkaBrokers
-	}
-	if err := migrations.Up(ctx, c.ClickhouseURL, wiring(brokers, c.topicFlags, id, c.ruleFlags)); err != nil {
+	if err := migrations.Up(ctx, c.ClickhouseURL, c.wiring(id)); err != nil {
 		return err
 	}
 	log.Info("schema is up to date and plays flow", "topic", c.Topic)
@@ -49,14 +37,13 @@ func (c *migrateCommand) Run(ctx context.Context, log *slog.Logger) error {
 // createTopic makes the topic of plays unless it exists, and gives the id by
 // which Kafka tells it from another of that name.
 func createTopic(ctx context.Context, brokers []string, topic topicFlags) (id string, err error) {
-	client, err := kgo.NewClient(kgo.SeedBrokers(brokers...))
+	admin, err := kafkaAdmin(brokers)
 	if err != nil {
-		return "", fmt.Errorf("connect to Kafka: %w", err)
+		return "", err
 	}
-	defer client.Close()
+	defer admin.Close()
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
-	admin := kadm.NewClient(client)
 	created, err := admin.CreateTopic(ctx, topic.Partitions, topic.Replicas, nil, topic.Topic)
 	switch {
 	case err == nil:
@@ -77,4 +64,12 @@ func topicID(ctx context.Context, admin *kadm.Client, topic string) (string, err
 		return "", fmt.Errorf("ask Kafka for topic %s: %w", topic, err)
 	}
 	return topics[topic].ID.String(), nil
+}
+
+func kafkaAdmin(brokers []string) (*kadm.Client, error) {
+	client, err := kgo.NewClient(kgo.SeedBrokers(brokers...))
+	if err != nil {
+		return nil, fmt.Errorf("connect to Kafka: %w", err)
+	}
+	return kadm.NewClient(client), nil
 }

@@ -66,11 +66,12 @@ func (c *upCommand) Run(ctx context.Context, log *slog.Logger, terminal console)
 	clickhouse := clickhouseFlags{ClickhouseURL: engines.ClickHouseURL() + "/topk"}
 	redis := redisFlags{RedisURL: engines.RedisURL()}
 	brokers := brokerFlags{KafkaBrokers: engines.KafkaBrokers()}
+	chain := chainFlags{topicFlags: c.topicFlags, ruleFlags: c.ruleFlags, clickhouseFlags: clickhouse, brokerFlags: brokers}
 	topicID, err := createTopic(starting, brokers.KafkaBrokers, c.topicFlags)
 	if err != nil {
 		return err
 	}
-	if err := migrations.Up(starting, clickhouse.ClickhouseURL, wiring(brokers.KafkaBrokers, c.topicFlags, topicID, c.ruleFlags)); err != nil {
+	if err := migrations.Up(starting, clickhouse.ClickhouseURL, chain.wiring(topicID)); err != nil {
 		return err
 	}
 

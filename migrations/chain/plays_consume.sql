@@ -72,6 +72,6 @@ SELECT
     substring(j_context, 1, position(j_context, ':') - 1) AS contextKind,
     substring(j_context, position(j_context, ':') + 1) AS contextId,
     ifNull(j_duration, -1) AS duration,
-    dictGetOrDefault('{{.Database}}.segments_of_user', 'segments', user, []) AS segments,
+    dictGetOrDefault('{{.Segments}}.segments_of_user', 'segments', user, []) AS segments,
     NOT (duration BETWEEN 0 AND {{.MinPlaySeconds}} - 1) AS counted
 FROM plays_queue
