@@ -8,9 +8,15 @@ SHELL := bash
 TEST_TIMEOUT ?= 20m
 BENCH_TIME   ?= 2s
 
+# Of make test-faults.
+KILLS  ?= 100
+OUTAGE ?= 10m
+STEPS  ?= 300
+SEED   ?= 0
+
 .PHONY: help
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: demo
 demo: ## Run everything on this machine with simulated plays (RATE, LISTEN, DATA, SECONDS)
@@ -24,10 +30,19 @@ build: ## Build bin/topk
 engines: ## Fetch what the embedded ClickHouse and Redis need, once
 	scripts/engines.sh
 
+.PHONY: kafka
+kafka: ## Fetch the Kafka broker that the fault tests kill, once
+	scripts/kafka.sh
+
 .PHONY: test
-test: engines ## Run every test, with the race detector
+test: engines kafka ## Run every test, with the race detector
 	go vet ./...
 	go test -race -timeout $(TEST_TIMEOUT) ./...
+
+.PHONY: test-faults
+test-faults: engines kafka ## Kill processes at random and count (KILLS, SEED to repeat a run)
+	go test -count 1 -timeout 2h -run '^Test(Faults|Outage|Consumer|Metamorphic)' -v ./cmd/topk \
+		-faults.kills=$(KILLS) -faults.outage=$(OUTAGE) -faults.steps=$(STEPS) -faults.seed=$(SEED)
 
 .PHONY: lint
 lint: ## Check format, go vet, staticcheck and, where it is installed, shellcheck

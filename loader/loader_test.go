@@ -25,7 +25,7 @@ func TestLoad(t *testing.T) {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	db, err := queries.Open(ctx, env.DSN, topk.DefaultCalendar())
+	db, err := queries.Open(env.DSN, topk.DefaultCalendar())
 	if err != nil {
 		t.Fatal(err)
 	}

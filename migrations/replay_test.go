@@ -98,7 +98,7 @@ func TestReplay(t *testing.T) {
 // watch asks for the chart of everything, over and over until stop, and finds it
 // to hold so many plays each time.
 func (c *chain) watch(total uint64) (stop func() int) {
-	db, err := queries.Open(c.Context(), c.DSN, topk.DefaultCalendar())
+	db, err := queries.Open(c.DSN, topk.DefaultCalendar())
 	if err != nil {
 		c.Fatal(err)
 	}

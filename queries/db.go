@@ -42,9 +42,10 @@ type DB struct {
 	calendar topk.Calendar
 }
 
-// Open connects to ClickHouse by URL (http://, https:// or clickhouse://, the
-// path being the database) and checks that it answers.
-func Open(ctx context.Context, url string, calendar topk.Calendar) (*DB, error) {
+// Open prepares to ask the ClickHouse of a URL (http://, https:// or
+// clickhouse://, the path being the database). One that is away is no error:
+// questions fail until it answers, and Ping tells.
+func Open(url string, calendar topk.Calendar) (*DB, error) {
 	options, err := clickhouse.ParseDSN(url)
 	if err != nil {
 		return nil, fmt.Errorf("ClickHouse URL: %w", err)
@@ -53,10 +54,6 @@ func Open(ctx context.Context, url string, calendar topk.Calendar) (*DB, error) 
 	conn, err := clickhouse.Open(options)
 	if err != nil {
 		return nil, fmt.Errorf("open ClickHouse: %w", err)
-	}
-	if err := conn.Ping(ctx); err != nil {
-		return nil, errors.Join(fmt.Errorf("%w: ClickHouse at %s does not answer: %w",
-			topk.ErrUnavailable, strings.Join(options.Addr, ","), err), conn.Close())
 	}
 	return &DB{conn: conn, calendar: calendar}, nil
 }
@@ -67,7 +64,7 @@ func (db *DB) Close() error { return db.conn.Close() }
 // Ping reports whether ClickHouse answers.
 func (db *DB) Ping(ctx context.Context) error {
 	if err := db.conn.Ping(ctx); err != nil {
-		return fmt.Errorf("%w: ClickHouse: %w", topk.ErrUnavailable, err)
+		return fmt.Errorf("%w: ClickHouse does not answer: %w", topk.ErrUnavailable, err)
 	}
 	return nil
 }

@@ -44,7 +44,7 @@ func newChain(t *testing.T) *chain {
 	if err != nil {
 		t.Fatal(err)
 	}
-	db, err := queries.Open(ctx, env.DSN, topk.DefaultCalendar())
+	db, err := queries.Open(env.DSN, topk.DefaultCalendar())
 	if err != nil {
 		t.Fatal(err)
 	}

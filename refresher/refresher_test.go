@@ -33,7 +33,7 @@ func TestSnapshotsFollowThePlays(t *testing.T) {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	db, err := queries.Open(ctx, env.DSN, topk.DefaultCalendar())
+	db, err := queries.Open(env.DSN, topk.DefaultCalendar())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -61,7 +61,7 @@ func load(ctx context.Context, target clickhouseFlags, file, rows string, log *s
 		defer opened.Close()
 		in = opened
 	}
-	db, err := queries.Open(ctx, target.ClickhouseURL, topk.DefaultCalendar())
+	db, err := queries.Open(target.ClickhouseURL, topk.DefaultCalendar())
 	if err != nil {
 		return err
 	}

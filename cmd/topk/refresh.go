@@ -49,7 +49,7 @@ func (c *refreshCommand) Run(ctx context.Context, log *slog.Logger) error {
 func (c *refreshCommand) refresh(ctx context.Context, registry *prometheus.Registry, log *slog.Logger) (err error) {
 	starting, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
-	db, err := queries.Open(starting, c.ClickhouseURL, c.calendar())
+	db, err := queries.Open(c.ClickhouseURL, c.calendar())
 	if err != nil {
 		return err
 	}

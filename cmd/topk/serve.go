@@ -61,7 +61,7 @@ func (c *serveCommand) serve(ctx context.Context, listener net.Listener, registr
 	}
 	starting, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
-	db, err := queries.Open(starting, c.ClickhouseURL, c.calendar())
+	db, err := queries.Open(c.ClickhouseURL, c.calendar())
 	if err != nil {
 		return err
 	}

@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"github.com/topk-charts/topk"
+	"github.com/topk-charts/topk/internal/faults"
 	"github.com/topk-charts/topk/internal/oracle"
 )
 
@@ -28,9 +29,19 @@ import (
 // it as a process of its own and kill it.
 const asProgram = "TOPK_TEST_AS_PROGRAM"
 
+// asEngine makes it run one of the engines of the fault tests.
+const asEngine = "TOPK_TEST_AS_ENGINE"
+
 func TestMain(m *testing.M) {
 	if os.Getenv(asProgram) != "" {
 		main()
+		os.Exit(0)
+	}
+	if os.Getenv(asEngine) != "" {
+		if err := faults.RunEngine(os.Args[1:]); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
 		os.Exit(0)
 	}
 	os.Exit(m.Run())

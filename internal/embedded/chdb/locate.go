@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+
+	"github.com/topk-charts/topk/internal/cache"
 )
 
 // libraryVersion is the version of libchdb this binding is made for, the same
@@ -20,15 +22,11 @@ func Locate(path string) (string, error) {
 		path = os.Getenv("TOPK_CHDB_LIB")
 	}
 	if path == "" {
-		cache := os.Getenv("TOPK_CACHE")
-		if cache == "" {
-			user, err := os.UserCacheDir()
-			if err != nil {
-				return "", fmt.Errorf("find the cache folder (set TOPK_CACHE): %w", err)
-			}
-			cache = filepath.Join(user, "topk")
+		dir, err := cache.Dir()
+		if err != nil {
+			return "", err
 		}
-		path = filepath.Join(cache, "libchdb-"+libraryVersion, "libchdb.so")
+		path = filepath.Join(dir, "libchdb-"+libraryVersion, "libchdb.so")
 	}
 	if _, err := os.Stat(path); err == nil {
 		return path, nil
