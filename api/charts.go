@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/cespare/xxhash/v2"
@@ -45,6 +46,7 @@ type chartAPI struct {
 	requests  *otter.Cache[string, chartRequest] // by query string
 	computing singleflight.Group
 	ready     *otter.Cache[readyKey, *readyChart]
+	retryAt   atomic.Int64 // see computeInstead; Unix nanoseconds, 0 while ClickHouse answers
 }
 
 func newChartAPI(cfg Config, gate *gate, catalog *catalog, metrics apiMetrics) (*chartAPI, error) {
@@ -170,8 +172,10 @@ func (a *chartAPI) top(w http.ResponseWriter, r *http.Request) error {
 	if !req.window.Fixed() {
 		snap, err := a.snapshots.Get(r.Context(), req.filter, req.window)
 		if err == nil && req.fits(snap.Chart) {
-			a.metrics.fromSnapshot.Inc()
-			a.writeReady(w, r, req, snap)
+			if !a.isStale(snap.Chart) || !a.computeInstead(w, r, req) {
+				a.metrics.fromSnapshot.Inc()
+				a.writeReady(w, r, req, snap)
+			}
 			return nil
 		}
 		if err != nil && !errors.Is(err, topk.ErrNotFound) {
@@ -182,6 +186,33 @@ func (a *chartAPI) top(w http.ResponseWriter, r *http.Request) error {
 	defer cancel()
 	return a.topElsewhere(ctx, w, req)
 }
+
+// computeInstead answers with a computed chart in place of a snapshot that
+// stands still, as when the refresher is away, and reports whether it did. When
+// ClickHouse is away too, one request a second tries it, and the others do not
+// wait.
+func (a *chartAPI) computeInstead(w http.ResponseWriter, r *http.Request, req chartRequest) bool {
+	now := a.clock().UnixNano()
+	if at := a.retryAt.Load(); at != 0 && (now < at || !a.retryAt.CompareAndSwap(at, now+int64(retryAfter))) {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), a.limits.InsteadOfStale)
+	defer cancel()
+	chart, err := a.compute(ctx, req)
+	if err != nil {
+		a.log.DebugContext(ctx, "serving a chart that stands still", requestID(w), "error", err)
+		a.retryAt.Store(a.clock().Add(retryAfter).UnixNano())
+		return false
+	}
+	a.retryAt.Store(0)
+	a.metrics.fromClickHouse.Inc()
+	a.writeOnce(ctx, w, req, chart, fromClickHouse)
+	return true
+}
+
+// retryAfter is how long ClickHouse is left alone for charts that a snapshot can
+// answer, after it did not.
+const retryAfter = time.Second
 
 // topElsewhere answers what Redis cannot.
 func (a *chartAPI) topElsewhere(ctx context.Context, w http.ResponseWriter, req chartRequest) error {

@@ -212,10 +212,22 @@ func TestTopGrowsStale(t *testing.T) {
 		t.Errorf("%+v", got)
 	}
 	s.advance(time.Millisecond)
-	if got := s.top(""); !got.Stale || got.Source != "snapshot" {
+	// The refresher is away: ClickHouse knows better.
+	s.truth.set(func() { s.truth.plays = playsOf(3) })
+	if got := s.top(""); got.Stale || got.Source != "clickhouse" || len(got.Items) != 3 {
 		t.Errorf("%+v", got)
 	}
-	// Its version is the same, but who has the fresh one must be told.
+	s.truth.set(func() { s.truth.err = errAway })
+	asked := len(s.truth.chartCalls())
+	for range 5 { // of which one asks
+		if got := s.top(""); !got.Stale || got.Source != "snapshot" || len(got.Items) != 1 {
+			t.Errorf("%+v", got)
+		}
+	}
+	if again := len(s.truth.chartCalls()) - asked; again != 1 {
+		t.Errorf("asked ClickHouse %d times within a second, while it is away", again)
+	}
+	// The version is the same, but who has the fresh one must be told.
 	if r := s.get("/v1/top", "If-None-Match", fresh.header.Get("ETag")); r.status != http.StatusOK {
 		t.Errorf("%d", r.status)
 	}
@@ -381,6 +393,7 @@ func TestMetadataIsAskedForOnce(t *testing.T) {
 	}
 	s.truth.set(func() { s.truth.songs["song-0000"] = topk.Song{Title: "Nought"} })
 	s.advance(time.Minute)
+	s.publish(worldwide, topk.Last24h, playsOf(5))
 	if got := s.top("?k=5"); title(got, 0) != "Nought" {
 		t.Errorf("%+v", got)
 	}
@@ -412,6 +425,7 @@ func TestMetadataWhileClickHouseIsAway(t *testing.T) {
 	}
 	s.truth.set(func() { s.truth.err = nil })
 	s.advance(time.Second)
+	s.publish(worldwide, topk.LastHour, playsOf(2))
 	if got := s.top("?window=1h"); title(got, 1) != "One" {
 		t.Errorf("%+v", got)
 	}

@@ -56,7 +56,11 @@ func (c Config) validate() error {
 type Limits struct {
 	RequestTime time.Duration // of a request that needs ClickHouse. Default 10 s
 
-	StaleAfter  time.Duration // a moving chart older than this is called stale. Default 10 s
+	StaleAfter time.Duration // a moving chart older than this is called stale. Default 10 s
+	// InsteadOfStale is how long ClickHouse may take for a chart of which there is
+	// a snapshot that is stale. Default 1 s.
+	InsteadOfStale time.Duration
+
 	ChartQuery  time.Duration // one chart computed by ClickHouse. Default 5 s
 	ChartQueue  time.Duration // its wait for one of ChartQueries. Default 250 ms
 	ChartSlots  int           // charts that ClickHouse computes at once. Default 8
@@ -79,6 +83,7 @@ type Limits struct {
 func (l Limits) withDefaults() Limits {
 	orDefault(&l.RequestTime, 10*time.Second)
 	orDefault(&l.StaleAfter, 10*time.Second)
+	orDefault(&l.InsteadOfStale, time.Second)
 	orDefault(&l.ChartQuery, 5*time.Second)
 	orDefault(&l.ChartQueue, 250*time.Millisecond)
 	orDefault(&l.ChartSlots, 8)

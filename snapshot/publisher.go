@@ -31,9 +31,9 @@ const maxPlays = 1 << 53
 
 // PublisherOptions of a Publisher; every one has a default.
 type PublisherOptions struct {
-	// TTL is how long a chart stays without being published again. It should
-	// be several refresh periods, and longer than a restart of the writer
-	// takes. Default 1 minute.
+	// TTL is how long a chart stays without being published again: how long an
+	// outage of ClickHouse may last until there is nothing to serve. Its AsOf
+	// tells readers how old it is. Default 6 hours.
 	TTL time.Duration
 	// Batch is how many charts go to Redis in one pipeline. Default 128, which
 	// is at most 2 MB.
@@ -46,7 +46,7 @@ type PublisherOptions struct {
 
 func (o PublisherOptions) withDefaults() PublisherOptions {
 	if o.TTL == 0 {
-		o.TTL = time.Minute
+		o.TTL = 6 * time.Hour
 	}
 	if o.Batch == 0 {
 		o.Batch = 128
