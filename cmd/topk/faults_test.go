@@ -28,8 +28,9 @@ import (
 )
 
 var (
-	faultKills = flag.Int("faults.kills", 12, "processes killed by the fault test")
-	faultSeed  = flag.Uint64("faults.seed", 0, "repeats the plan of an earlier run of the fault tests; 0 makes a new one")
+	faultKills  = flag.Int("faults.kills", 12, "processes killed by the fault test")
+	faultOutage = flag.Duration("faults.outage", 20*time.Second, "how long ClickHouse is down in the outage test")
+	faultSeed   = flag.Uint64("faults.seed", 0, "repeats the plan of an earlier run of the fault tests; 0 makes a new one")
 )
 
 // A siege is a deployment under fire, and the truth about what was sent to it.
@@ -41,6 +42,7 @@ type siege struct {
 	users  map[string][]string // segments
 	pepper []byte
 	kafka  *kgo.Client
+	epoch  int // of the topic
 
 	mu       sync.Mutex
 	plays    []topk.Play     // acknowledged, each once
@@ -50,6 +52,8 @@ type siege struct {
 	refused  int // items that the gateway refused
 	retries  int
 	sent     atomic.Int64 // events begun
+	messages atomic.Int64 // malformed ones begun
+	width    atomic.Int32 // partitions that are written to
 	charts   int          // asked for meanwhile
 	unserved int          // of these, with 503 or without an answer
 }
@@ -90,6 +94,7 @@ func newSiege(t *testing.T, cfg faults.Config) *siege {
 		t.Fatal(err)
 	}
 	t.Cleanup(s.kafka.Close)
+	s.width.Store(int32(cfg.Partitions))
 	s.load()
 	return s
 }
@@ -309,13 +314,14 @@ func (s *siege) postOnce(client *http.Client, body []byte, good, bad int) error 
 
 // produce writes to chosen partitions what the gateway never would, until ctx
 // ends.
-func (s *siege) produce(ctx context.Context, r *rand.Rand, partitions int) {
-	for n := 0; ctx.Err() == nil; n++ {
+func (s *siege) produce(ctx context.Context, r *rand.Rand) {
+	for ctx.Err() == nil {
+		n := int(s.messages.Add(1))
 		var records []*kgo.Record
 		var rejects []string
 		var fresh []topk.Play
 		add := func(value []byte) {
-			records = append(records, &kgo.Record{Partition: int32(r.IntN(partitions)), Value: value})
+			records = append(records, &kgo.Record{Partition: r.Int32N(s.width.Load()), Value: value})
 		}
 		for range 1 + r.IntN(6) {
 			if p, ok := s.earlier(r); ok { // anywhere, also twice side by side
@@ -445,13 +451,13 @@ func (s *siege) readOnce(client *http.Client, dim, window string) error {
 }
 
 // underFire runs the clients of the system while storm does its worst.
-func (s *siege) underFire(partitions int, storm func(r *rand.Rand)) {
+func (s *siege) underFire(storm func(r *rand.Rand)) {
 	ctx, stop := context.WithCancel(s.Context())
 	var clients sync.WaitGroup
 	for i := range uint64(2) {
 		clients.Go(func() { s.post(ctx, rand.New(rand.NewPCG(s.seed, i))) })
 	}
-	clients.Go(func() { s.produce(ctx, rand.New(rand.NewPCG(s.seed, 10)), partitions) })
+	clients.Go(func() { s.produce(ctx, rand.New(rand.NewPCG(s.seed, 10))) })
 	clients.Go(func() { s.read(ctx, rand.New(rand.NewPCG(s.seed, 11))) })
 	storm(rand.New(rand.NewPCG(s.seed, 12)))
 	stop()
@@ -477,6 +483,9 @@ func (s *siege) verdict() {
 		s.checkRollup(rollup, grain)
 	}
 	snapshots, computed := s.checkCharts()
+	if s.Failed() {
+		s.FailNow()
+	}
 	kills := []string{}
 	for _, p := range s.Processes() {
 		kills = append(kills, fmt.Sprintf("%s %d", p.Name, p.Kills))
@@ -496,7 +505,11 @@ func (s *siege) awaitRead() (messages int64) {
 		if err != nil {
 			return err
 		}
-		committed, err := admin.FetchOffsetsForTopics(s.Context(), "topk-plays", "plays")
+		group := "topk-plays"
+		if s.epoch > 0 {
+			group = fmt.Sprintf("topk-plays-%d", s.epoch)
+		}
+		committed, err := admin.FetchOffsetsForTopics(s.Context(), group, "plays")
 		if err != nil {
 			return err
 		}
@@ -541,7 +554,9 @@ func (s *siege) checkLog(messages int64) {
 	if double+lost+foreign > 0 {
 		s.Errorf("the log: %d lost, %d double, %d that nobody sent", lost, double, foreign)
 	}
-	accounted := s.value("SELECT uniqExact(src, koff) FROM (SELECT src, koff FROM plays UNION ALL SELECT src, koff FROM plays_duplicates UNION ALL SELECT src, koff FROM plays_rejected)")
+	accounted := s.value(fmt.Sprintf(`SELECT uniqExact(src, koff)
+		FROM (SELECT src, koff FROM plays UNION ALL SELECT src, koff FROM plays_duplicates UNION ALL SELECT src, koff FROM plays_rejected)
+		WHERE bitShiftRight(src, 16) = %d`, s.epoch))
 	if accounted != fmt.Sprint(messages-int64(s.empty)) {
 		s.Errorf("%s of %d messages are accounted for, besides %d empty ones", accounted, messages, s.empty)
 	}
@@ -644,7 +659,7 @@ func (s *siege) checkCharts() (snapshots, computed int) {
 // counted once, in every chart it belongs to, and nothing else is.
 func TestFaults(t *testing.T) {
 	s := newSiege(t, faults.Config{RealKafka: true})
-	s.underFire(4, func(r *rand.Rand) {
+	s.underFire(func(r *rand.Rand) {
 		killed := 0
 		for step := 0; killed < *faultKills; step++ {
 			pause(t.Context(), time.Duration(200+r.IntN(1200))*time.Millisecond)
@@ -672,6 +687,179 @@ func TestFaults(t *testing.T) {
 			}
 		}
 	})
+	s.verdict()
+}
+
+// eager are charts that have snapshots.
+var eager = []string{"global", "region:IN", "genre:pop", "segment:free", "device:mobile"}
+
+// While ClickHouse is down, plays are acknowledged and charts are served with
+// their age, also by an API that was started meanwhile; and what was sent counts
+// once it is back.
+func TestOutageOfClickHouse(t *testing.T) {
+	s := newSiege(t, faults.Config{RealKafka: true})
+	s.underFire(func(r *rand.Rand) {
+		s.await("there are snapshots", func() error {
+			return s.served(func(c served) bool { return c.Source == "snapshot" && c.TotalPlays > 0 })
+		})
+		s.note("ClickHouse is down for %s", *faultOutage)
+		down := time.Now()
+		s.ClickHouse.Kill()
+		restarted := false
+		for time.Since(down) < *faultOutage {
+			if err := s.served(func(c served) bool { return c.AsOf.Before(down.Add(time.Second)) }); err != nil {
+				t.Errorf("%s into the outage: %v", time.Since(down).Round(time.Second), err)
+				return
+			}
+			if !restarted && time.Since(down) > *faultOutage/2 {
+				restarted = true
+				s.Serve.Kill()
+				if err := s.Serve.Start(t.Context()); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+			pause(t.Context(), 200*time.Millisecond)
+		}
+		before := s.count()
+		s.await("plays are acknowledged", func() error {
+			if s.count() == before {
+				return errors.New("none was")
+			}
+			return nil
+		})
+		if err := s.served(func(c served) bool { return c.Stale && c.AsOf.Before(down.Add(time.Second)) }); err != nil {
+			t.Errorf("at the end of the outage: %v", err)
+		}
+		s.note("ClickHouse comes back")
+		if err := s.ClickHouse.Start(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
+	s.verdict()
+}
+
+// count is how many plays were acknowledged.
+func (s *siege) count() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.plays)
+}
+
+// served asks for eager charts, each of which must be there and as said.
+func (s *siege) served(as func(served) bool) error {
+	api := &system{t: s.T, url: s.URL}
+	for _, dim := range eager {
+		for _, window := range []string{"1h", "24h", "7d", "all"} {
+			chart, err := api.top(url.Values{"dim": {dim}, "window": {window}})
+			if err != nil {
+				return err
+			}
+			if !as(chart) {
+				return fmt.Errorf("%s %s: as of %s from %s, stale: %v", dim, window, chart.AsOf, chart.Source, chart.Stale)
+			}
+		}
+	}
+	return nil
+}
+
+// The consumer comes back within seconds, finds new partitions, lives with
+// others in its group, and waits for a broker that is not there yet.
+func TestConsumer(t *testing.T) {
+	s := newSiege(t, faults.Config{RealKafka: true})
+	admin := kadm.NewClient(s.kafka)
+	inLog := func() string { return s.value("SELECT count() FROM plays") }
+	reads := func(within time.Duration) {
+		t.Helper()
+		start, before := time.Now(), inLog()
+		s.await("plays are read", func() error {
+			if n, err := s.query("SELECT count() FROM plays"); err != nil || n == before {
+				return fmt.Errorf("none: %w", err)
+			}
+			return nil
+		})
+		took := time.Since(start)
+		s.note("reading again after %s", took.Round(10*time.Millisecond))
+		if took > within {
+			t.Errorf("reads again after %s, which is not within %s", took, within)
+		}
+	}
+	s.underFire(func(*rand.Rand) {
+		reads(settleTimeout)
+		s.note("ClickHouse is killed")
+		s.ClickHouse.Kill()
+		if err := s.ClickHouse.Start(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		// A member that is not static would be kept out for the session timeout of
+		// the dead one, 45 s by default.
+		reads(15 * time.Second)
+
+		s.note("4 partitions become 8")
+		if _, err := admin.UpdatePartitions(t.Context(), 8, "plays"); err != nil {
+			t.Fatal(err)
+		}
+		s.await("the producer knows", func() error {
+			s.kafka.ForceMetadataRefresh()
+			return s.kafka.ProduceSync(t.Context(), &kgo.Record{Partition: 7, Value: []byte(`{"empty":"as good as"}`)}).FirstErr()
+		})
+		s.mu.Lock()
+		s.rejects[`{"empty":"as good as"}`] = true
+		s.mu.Unlock()
+		s.width.Store(8)
+		s.await("new partitions are read", func() error {
+			if n, err := s.query("SELECT uniqExact(src) FROM plays_duplicates"); err != nil || n != "8" {
+				return fmt.Errorf("%s partitions: %w", n, err)
+			}
+			return nil
+		})
+
+		s.note("somebody else joins the group, and leaves")
+		intruder, err := kgo.NewClient(kgo.SeedBrokers(s.Broker), kgo.ConsumerGroup("topk-plays"), kgo.ConsumeTopics("plays"),
+			kgo.Balancers(kgo.RangeBalancer()), kgo.DisableAutoCommit())
+		if err != nil {
+			t.Fatal(err)
+		}
+		joined, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		if fetches := intruder.PollRecords(joined, 100); fetches.NumRecords() == 0 {
+			t.Errorf("the intruder got no partition: %v", fetches.Err0())
+		}
+		intruder.Close()
+		reads(settleTimeout)
+
+		s.note("ClickHouse and the gateway start without a broker")
+		for _, p := range []*faults.Process{s.Kafka, s.ClickHouse, s.Serve} {
+			p.Kill()
+		}
+		for _, p := range []*faults.Process{s.ClickHouse, s.Serve, s.Kafka} {
+			if err := p.Start(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		reads(settleTimeout)
+	})
+	s.verdict()
+}
+
+// A topic that is deleted and made again while plays are being sent.
+func TestConsumerOfATopicMadeAgain(t *testing.T) {
+	s := newSiege(t, faults.Config{RealKafka: true})
+	s.underFire(func(*rand.Rand) { pause(t.Context(), 3*time.Second) })
+	s.awaitRead()
+	if _, err := kadm.NewClient(s.kafka).DeleteTopic(t.Context(), "plays"); err != nil {
+		t.Fatal(err)
+	}
+	s.await("the topic is made again", func() error {
+		_, err := s.System.Run(t.Context(), nil, append([]string{"migrate"}, s.ChainFlags()...)...)
+		return err
+	})
+	s.epoch++
+	s.mu.Lock()
+	s.empty = 0
+	s.mu.Unlock()
+	s.kafka.PurgeTopicsFromProducing("plays")
+	s.underFire(func(*rand.Rand) { pause(t.Context(), 3*time.Second) })
 	s.verdict()
 }
 
