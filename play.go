@@ -111,8 +111,8 @@ func ParseContext(s string) (Context, error) {
 	return Context{Kind: s[:i], ID: id}, nil
 }
 
-// isEventID reports whether s is 1 to MaxEventID of A-Z a-z 0-9 _ . : -
-func isEventID(s string) bool {
+// IsEventID reports whether s may be an eventId: 1 to MaxEventID of A-Z a-z 0-9 _ . : -
+func IsEventID(s string) bool {
 	if s == "" || len(s) > MaxEventID {
 		return false
 	}
@@ -174,7 +174,7 @@ func ParsePlay(data []byte, rules Rules, now time.Time) (Play, error) {
 	var p Play
 	var c fieldChecker
 	c.text("eventId", raw.eventID, required, func(s string) error {
-		if !isEventID(s) {
+		if !IsEventID(s) {
 			return errEventID
 		}
 		p.EventID = s

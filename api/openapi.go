@@ -71,7 +71,7 @@ func pointer[T any](v T) *T { return &v }
 // the Go types that are sent. The handlers are plain ones: reading parameters
 // and writing answers by reflection costs a seventh of what serving a ready
 // chart does.
-func describe(ingest *Ingest) *huma.OpenAPI {
+func describe(cfg Config) *huma.OpenAPI {
 	document := &huma.OpenAPI{
 		OpenAPI: "3.1.0",
 		Info: &huma.Info{
@@ -84,9 +84,15 @@ func describe(ingest *Ingest) *huma.OpenAPI {
 	d := describer{document: document}
 	d.charts()
 	d.songs()
+	if cfg.Events != nil {
+		d.events()
+	}
+	if cfg.Rejects != nil {
+		d.rejected()
+	}
 	d.operations()
-	if ingest != nil {
-		ingest.Describe(document)
+	if cfg.Ingest != nil {
+		cfg.Ingest.Describe(document)
 	}
 	return document
 }

@@ -41,7 +41,7 @@ func newDocumentedServer(t *testing.T) *Server {
 	}
 	s, err := New(Config{
 		Queries: twoSongs{}, Snapshots: store, Ingest: ingest, Page: http.NotFoundHandler(), Clock: clock,
-		Registry: prometheus.NewRegistry(),
+		Events: oneEvent{}, Rejects: oneReject{}, Registry: prometheus.NewRegistry(),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -71,6 +71,41 @@ func (twoSongs) SongPlays(_ context.Context, id string, windows []topk.Window, _
 		counts[0] = 1
 	}
 	return counts, nil
+}
+
+// oneEvent knows an event that has everything, and cannot say of another.
+type oneEvent struct{}
+
+func (oneEvent) Find(_ context.Context, id string, _ *time.Time) (topk.EventTrace, error) {
+	here := topk.Arrival{Position: topk.NewPosition(0, "plays", 1, 2)}
+	seconds := 0
+	switch id {
+	case "none":
+		return topk.EventTrace{EventID: id}, nil
+	case "unsure":
+		return topk.EventTrace{EventID: id, Gaps: []string{"something does not answer"}}, nil
+	case "bare":
+		return topk.EventTrace{EventID: id, State: topk.EventRejected, Where: here, Rejections: []topk.Rejected{{Arrival: here, Reason: "r"}}}, nil
+	}
+	return topk.EventTrace{
+		EventID: id, State: topk.EventCounted, Where: here, Repeats: []topk.Arrival{here}, CountedAgain: []topk.Arrival{here},
+		Play: &topk.StoredPlay{Arrival: here, Play: topk.Play{SongID: "s", Duration: &seconds}, Counted: true}, Unread: []topk.Arrival{here},
+		Rejections: []topk.Rejected{{Arrival: here, Reason: "r", ReplayedAt: time.Unix(1, 0)}}, Gaps: []string{"there is more"},
+	}, nil
+}
+
+// oneReject is a message that is not UTF-8, and another.
+type oneReject struct{}
+
+func (oneReject) Rejected(context.Context, topk.RejectedFilter, topk.RejectedCursor, int) (topk.RejectedPage, error) {
+	return topk.RejectedPage{Messages: []topk.Rejected{
+		{Reason: "r", Raw: []byte{0xff}},
+		{Reason: "r", Raw: []byte("\x00{}"), EventID: "e", ReplayedAt: time.Unix(1, 0)},
+	}, Next: &topk.RejectedCursor{At: time.Unix(1, 0), Source: 1, Offset: 2}}, nil
+}
+
+func (oneReject) RejectedReasons(context.Context, topk.RejectedFilter) ([]topk.ReasonCount, error) {
+	return []topk.ReasonCount{{Reason: "r", Messages: 2, Replayed: 1}}, nil
 }
 
 func document(t *testing.T, s *Server) (doc map[string]any) {
@@ -222,9 +257,46 @@ func checkResponses(t *testing.T, where string, operation map[string]any) {
 	}
 }
 
+// Examples of answers are such answers.
+func TestOpenAPIExamplesFitTheirSchemas(t *testing.T) {
+	doc := describe(Config{Events: oneEvent{}, Rejects: oneReject{}})
+	checked := 0
+	for path, item := range doc.Paths {
+		if item.Get == nil {
+			continue
+		}
+		for status, response := range item.Get.Responses {
+			media := response.Content["application/json"]
+			if media == nil || media.Example == nil {
+				continue
+			}
+			text, err := json.Marshal(media.Example)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var example any
+			if err := json.Unmarshal(text, &example); err != nil {
+				t.Fatal(err)
+			}
+			var result huma.ValidateResult
+			huma.Validate(doc.Components.Schemas, media.Schema, huma.NewPathBuffer([]byte{}, 0), huma.ModeReadFromServer, example, &result)
+			for _, err := range result.Errors {
+				t.Errorf("GET %s %s: %v in %s", path, status, err, text)
+			}
+			checked++
+		}
+	}
+	if checked < 2 {
+		t.Errorf("only %d examples", checked)
+	}
+	if _, err := decodeCursor(rejectedExample.Cursor); err != nil {
+		t.Error(err)
+	}
+}
+
 // The answers are what the document says of them.
 func TestOpenAPIDescribesTheAnswers(t *testing.T) {
-	s, doc := newDocumentedServer(t), describe(nil)
+	s, doc := newDocumentedServer(t), describe(Config{Events: oneEvent{}, Rejects: oneReject{}})
 	for _, c := range []struct {
 		method, url, body, path string
 		status                  int
@@ -238,6 +310,13 @@ func TestOpenAPIDescribesTheAnswers(t *testing.T) {
 		{"GET", "/v1/songs/a?b=c", "", songPath, 400},
 		{"POST", "/v1/songs", `{"songId":"a","title":"A","artistId":"x","artist":"X"}`, songsPath, 200},
 		{"POST", "/v1/songs", `{}`, songsPath, 400},
+		{"GET", "/v1/events/e-1", "", eventPath, 200},
+		{"GET", "/v1/events/bare?day=2025-11-20", "", eventPath, 200},
+		{"GET", "/v1/events/none", "", eventPath, 404},
+		{"GET", "/v1/events/unsure", "", eventPath, 503},
+		{"GET", "/v1/events/a%20b?x=y", "", eventPath, 400},
+		{"GET", "/v1/admin/rejected", "", rejectedPath, 200},
+		{"GET", "/v1/admin/rejected?limit=0", "", rejectedPath, 400},
 		{"GET", "/healthz", "", healthPath, 200},
 		{"GET", "/readyz", "", readyPath, 200},
 	} {

@@ -33,6 +33,8 @@ type Config struct {
 	Queries   Queries
 	Snapshots *snapshot.Store
 	Ingest    *Ingest          // nil for none
+	Events    Events           // nil for none, and no answer to where an event is
+	Rejects   Rejects          // nil for none, and no list of rejected messages
 	Page      http.Handler     // answers at / and /assets/; nil for none
 	Checks    map[string]Check // of /readyz, by the name of what they reach
 	Clock     topk.Clock
@@ -76,6 +78,10 @@ type Limits struct {
 	CatalogFor        time.Duration // how long one is given without asking again. Default 1 min
 	CatalogUnknownFor time.Duration // the same of an id that the catalog does not know. Default 5 s
 
+	AdminTime  time.Duration // of a request of an operator, and of its statements. Default 30 s
+	AdminQueue time.Duration // its wait for one of AdminSlots. Default 2 s
+	AdminSlots int           // of them at once. Default 4
+
 	CheckTime time.Duration // of all checks together. Default 1 s
 	Origins   []string      // pages that may call the API. Default every one
 }
@@ -97,6 +103,9 @@ func (l Limits) withDefaults() Limits {
 	orDefault(&l.CatalogSongs, 100_000)
 	orDefault(&l.CatalogFor, time.Minute)
 	orDefault(&l.CatalogUnknownFor, 5*time.Second)
+	orDefault(&l.AdminTime, 30*time.Second)
+	orDefault(&l.AdminQueue, 2*time.Second)
+	orDefault(&l.AdminSlots, 4)
 	orDefault(&l.CheckTime, time.Second)
 	if len(l.Origins) == 0 {
 		l.Origins = []string{"*"}
@@ -111,7 +120,7 @@ func orDefault[T comparable](value *T, otherwise T) {
 	}
 }
 
-// A Server is the HTTP API: ingest, charts, songs and probes.
+// A Server is the HTTP API: ingest, charts, songs, operations and probes.
 type Server struct {
 	handler http.Handler
 	clock   topk.Clock
@@ -158,7 +167,7 @@ func (s *Server) routes(cfg Config) (chi.Router, error) {
 		return nil, err
 	}
 	songAPI := newSongAPI(cfg, charts, catalog)
-	document, err := documentHandler(describe(cfg.Ingest))
+	document, err := documentHandler(describe(cfg))
 	if err != nil {
 		return nil, err
 	}
@@ -173,6 +182,14 @@ func (s *Server) routes(cfg Config) (chi.Router, error) {
 	r.Post(songsPath, s.handle(songAPI.upsert))
 	if cfg.Ingest != nil {
 		cfg.Ingest.Routes(r)
+	}
+	// One gate of their own: they may take long, and charts must not wait for them.
+	admin := newGate(limits.AdminSlots, limits.AdminQueue, limits.AdminTime, s.metrics.querying)
+	if cfg.Events != nil {
+		r.With(limitTime(limits.AdminTime)).Get(eventPath, s.handle((&eventAPI{cfg.Events, admin}).find))
+	}
+	if cfg.Rejects != nil {
+		r.With(limitTime(limits.AdminTime)).Get(rejectedPath, s.handle((&rejectedAPI{cfg.Rejects, admin}).list))
 	}
 	r.Get(healthPath, s.handle(healthy))
 	r.Get(readyPath, s.handle(readiness(cfg.Checks, limits.CheckTime, s.log)))

@@ -50,6 +50,9 @@ func (f topicFlags) check() error {
 	return nil
 }
 
+// group is ClickHouse's consumer group.
+func (f topicFlags) group() string { return "topk-" + f.Topic }
+
 type brokerFlags struct {
 	KafkaBrokers []string `help:"Kafka brokers, as host:port,host:port." default:"127.0.0.1:9092" env:"TOPK_KAFKA_BROKERS"`
 }
@@ -107,7 +110,7 @@ func (f chainFlags) wiring(topicID string) migrations.Wiring {
 		Brokers:        brokers,
 		Topic:          f.Topic,
 		TopicID:        topicID,
-		Group:          "topk-" + f.Topic,
+		Group:          f.group(),
 		Rules:          f.rules(),
 		MinPlaySeconds: f.MinPlaySeconds,
 	}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/topk-charts/topk/api"
 	"github.com/topk-charts/topk/api/page"
+	"github.com/topk-charts/topk/events"
 	"github.com/topk-charts/topk/queries"
 	"github.com/topk-charts/topk/snapshot"
 )
@@ -82,8 +83,13 @@ func (c *serveCommand) serve(ctx context.Context, listener net.Listener, registr
 	if err != nil {
 		return err
 	}
+	finder, err := events.New(events.Config{Queries: db, Brokers: c.KafkaBrokers, Topic: c.Topic, Group: c.group(), Log: log})
+	if err != nil {
+		return err
+	}
+	defer finder.Close()
 	server, err := api.New(api.Config{
-		Queries: db, Snapshots: store, Ingest: ingest, Page: page.Handler(), Clock: time.Now, Registry: registry, Log: log,
+		Queries: db, Events: finder, Rejects: db, Snapshots: store, Ingest: ingest, Page: page.Handler(), Clock: time.Now, Registry: registry, Log: log,
 		Checks: map[string]api.Check{"clickhouse": db.Ping, "kafka": publisher.Ping, "redis": store.Ping},
 	})
 	if err != nil {
