@@ -44,18 +44,19 @@ type siege struct {
 	kafka  *kgo.Client
 	epoch  int // of the topic
 
-	mu       sync.Mutex
-	plays    []topk.Play     // acknowledged, each once
-	rejects  map[string]bool // raw messages that are no plays
-	empty    int             // messages without a byte, which leave no row
-	repeats  int
-	refused  int // items that the gateway refused
-	retries  int
-	sent     atomic.Int64 // events begun
-	messages atomic.Int64 // malformed ones begun
-	width    atomic.Int32 // partitions that are written to
-	charts   int          // asked for meanwhile
-	unserved int          // of these, with 503 or without an answer
+	mu        sync.Mutex
+	plays     []topk.Play     // acknowledged, each once
+	rejects   map[string]bool // raw messages that are no plays
+	empty     int             // messages without a byte, which leave no row
+	repeats   int
+	refused   int // items that the gateway refused
+	retries   int
+	sent      atomic.Int64 // events begun
+	messages  atomic.Int64 // malformed ones begun
+	width     atomic.Int32 // partitions that are written to
+	charts    int          // asked for meanwhile
+	unserved  int          // of these, with 503 or without an answer
+	recounted int          // snapshots held against the log meanwhile
 }
 
 func newSiege(t *testing.T, cfg faults.Config) *siege {
@@ -133,9 +134,20 @@ func (s *siege) encodeTo(w *bytes.Buffer, v any) {
 }
 
 // query asks ClickHouse, past all proxies.
-func (s *siege) query(sql string) (string, error) {
+func (s *siege) query(sql string) (string, error) { return s.queryContext(s.Context(), sql) }
+
+// queryTimeout bounds one question of a test to ClickHouse.
+const queryTimeout = 30 * time.Second
+
+func (s *siege) queryContext(ctx context.Context, sql string) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
+	defer cancel()
 	host, database, _ := strings.Cut(strings.TrimPrefix(s.ClickHouseURL, "http://"), "/")
-	res, err := http.Post("http://"+host+"/?database="+database, "text/plain", strings.NewReader(sql))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+host+"/?database="+database, strings.NewReader(sql))
+	if err != nil {
+		return "", err
+	}
+	res, err := http.DefaultClient.Do(req)
 	if err != nil {
 		return "", err
 	}
@@ -459,6 +471,7 @@ func (s *siege) underFire(storm func(r *rand.Rand)) {
 	}
 	clients.Go(func() { s.produce(ctx, rand.New(rand.NewPCG(s.seed, 10))) })
 	clients.Go(func() { s.read(ctx, rand.New(rand.NewPCG(s.seed, 11))) })
+	clients.Go(func() { s.recount(ctx, rand.New(rand.NewPCG(s.seed, 13))) })
 	storm(rand.New(rand.NewPCG(s.seed, 12)))
 	stop()
 	clients.Wait()
@@ -491,8 +504,8 @@ func (s *siege) verdict() {
 		kills = append(kills, fmt.Sprintf("%s %d", p.Name, p.Kills))
 	}
 	s.Logf("killed: %s; %d plays acknowledged, %d repeats, %d rejected by ClickHouse and %d by the gateway, %d batches sent again; "+
-		"%d charts asked for meanwhile, %d of them not served; afterwards %d snapshots and %d computed charts compared: 0 lost, 0 double, 0 wrong",
-		strings.Join(kills, ", "), len(s.plays), s.repeats, len(s.rejects), s.refused, s.retries, s.charts, s.unserved, snapshots, computed)
+		"%d charts asked for meanwhile, %d of them not served, and %d snapshots recounted; afterwards %d snapshots and %d computed charts compared: 0 lost, 0 double, 0 wrong",
+		strings.Join(kills, ", "), len(s.plays), s.repeats, len(s.rejects), s.refused, s.retries, s.charts, s.unserved, s.recounted, snapshots, computed)
 }
 
 // awaitRead waits until every message of Kafka is accounted for in ClickHouse, as
