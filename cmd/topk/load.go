@@ -14,8 +14,10 @@ import (
 )
 
 type loadCommand struct {
-	Catalog  catalogCommand  `cmd:"" help:"Upsert songs from NDJSON: songId, title, artistId, artist, genres, durationMs."`
-	Segments segmentsCommand `cmd:"" help:"Upsert users' segments from NDJSON: userId, segments. The ids are hashed here."`
+	Catalog   catalogCommand   `cmd:"" help:"Upsert songs from NDJSON: songId, title, artistId, artist, genres, durationMs."`
+	Segments  segmentsCommand  `cmd:"" help:"Upsert users' segments from NDJSON: userId, segments. The ids are hashed here."`
+	Reconcile reconcileCommand `cmd:"" help:"Check that everything is exact, repair what is not: on a schedule, or --once."`
+	Schedule  scheduleCommand  `cmd:"" help:"Run every scheduled job (so far: reconcile)."`
 }
 
 type catalogCommand struct {
