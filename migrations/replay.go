@@ -15,6 +15,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 
 	"github.com/topk-charts/topk"
+	"github.com/topk-charts/topk/internal/tablelock"
 )
 
 //go:embed replay/*.sql
@@ -72,11 +73,12 @@ func Replay(ctx context.Context, url string, w Wiring, o ReplayOptions) (err err
 	r := replay{ReplayOptions: o, wiring: w, live: options.Auth.Database, beside: besideOf(options.Auth.Database)}
 	r.liveDB = clickhouse.OpenDB(options)
 	defer func() { err = errors.Join(err, r.liveDB.Close()) }()
-	unlock, err := lock(ctx, r.liveDB, replaying)
+	lock, err := tablelock.Take(ctx, r.liveDB, replaying)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, unlock()) }()
+	defer func() { err = errors.Join(err, lock.Release()) }()
+	ctx = lock.Context()
 
 	besideOptions := *options
 	besideOptions.Auth.Database = r.beside
@@ -112,11 +114,11 @@ func (r *replay) run(ctx context.Context) error {
 			return err
 		}
 	}
-	unlock, err := lock(ctx, r.liveDB, migrating)
+	lock, err := tablelock.Take(ctx, r.liveDB, migrating)
 	if err != nil {
 		return err
 	}
-	return errors.Join(r.takeOver(ctx), unlock())
+	return errors.Join(r.takeOver(lock.Context()), lock.Release())
 }
 
 // prepare makes the tables beside, carries over what Kafka does not have, and

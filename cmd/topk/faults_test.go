@@ -496,6 +496,9 @@ func (s *siege) verdict() {
 		s.checkRollup(rollup, grain)
 	}
 	snapshots, computed := s.checkCharts()
+	if out, err := s.check(); err != nil {
+		s.Errorf("topk check: %v\n%s", err, out)
+	}
 	if s.Failed() {
 		s.FailNow()
 	}

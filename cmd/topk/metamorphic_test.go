@@ -40,6 +40,7 @@ var steps = []step{
 	{"flush Redis", 2, (*siege).flushRedis},
 	{"backfill", 2, (*siege).backfill},
 	{"replay", 1, (*siege).replay},
+	{"break and repair a rollup", 2, (*siege).repair},
 	{"ask for a chart", 6, (*siege).ask},
 }
 
@@ -187,6 +188,27 @@ func (s *siege) replay(*rand.Rand) {
 		s.Fatal(err)
 	}
 	s.epoch++
+}
+
+// repair damages a rollup, which check must find, and make right.
+func (s *siege) repair(r *rand.Rand) {
+	s.awaitRead()
+	rollup := []string{"rollup_hour", "rollup_day"}[r.IntN(2)]
+	partition := map[string]string{"rollup_hour": "day", "rollup_day": "month"}[rollup]
+	s.value(fmt.Sprintf("INSERT INTO %[1]s (dim, val, songId, ts, plays, %[2]s) SELECT dim, val, songId, ts, plays, %[2]s FROM %[1]s WHERE dim != '_wm' ORDER BY sipHash64(songId, %[3]d) LIMIT %[4]d",
+		rollup, partition, r.Int32(), 1+r.IntN(20)))
+	if out, err := s.check(); err == nil || !strings.Contains(out, rollup) {
+		s.Fatalf("a damaged %s was not found: %v\n%s", rollup, err, out)
+	}
+	if out, err := s.check("--repair"); err != nil {
+		s.Fatalf("%v\n%s", err, out)
+	}
+}
+
+// check runs topk check.
+func (s *siege) check(flags ...string) (string, error) {
+	return s.System.Run(s.Context(), nil, append([]string{
+		"check", "--clickhouse-url", s.ClickHouseURL, "--kafka-brokers", s.Broker, "--redis-url", s.RedisURL}, flags...)...)
 }
 
 // ask compares a chart of any kind, once all that was sent is read.
