@@ -565,7 +565,7 @@ func (s *siege) checkLog() {
 func (s *siege) checkRejects() {
 	s.Helper()
 	wrong := 0
-	rows := strings.Split(s.value("SELECT hex(raw), reason != '' FROM plays_rejected FINAL FORMAT CSV"), "\n")
+	rows := strings.Fields(s.value("SELECT hex(raw), reason != '' FROM plays_rejected FINAL FORMAT CSV"))
 	got := map[string]bool{}
 	for _, row := range rows {
 		got[row] = true
