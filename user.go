@@ -13,3 +13,16 @@ func HashUser(pepper []byte, userID string) string {
 	mac.Write([]byte(userID))
 	return hex.EncodeToString(mac.Sum(nil))
 }
+
+// IsUserHash reports whether s is what HashUser gives.
+func IsUserHash(s string) bool {
+	if len(s) != hex.EncodedLen(sha256.Size) {
+		return false
+	}
+	for i := range len(s) {
+		if c := s[i]; !isDigit(c) && (c < 'a' || c > 'f') {
+			return false
+		}
+	}
+	return true
+}

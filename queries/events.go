@@ -115,6 +115,26 @@ func (db *DB) playsOf(ctx context.Context, eventID string, choice any, args []an
 	return plays, nil
 }
 
+// InLog gives those of the events that the log took in within [from, to). It
+// reads all event ids of that time.
+func (db *DB) InLog(ctx context.Context, eventIDs []string, from, to time.Time) (map[string]bool, error) {
+	found := map[string]bool{}
+	if len(eventIDs) == 0 || !from.Before(to) {
+		return found, nil
+	}
+	args := []any{clickhouse.Named("events", eventIDs), at("from", from), at("to", to)}
+	err := db.ask(ctx, "events_in_log.sql", nil, args, func(rows driver.Rows) error {
+		var id string
+		err := rows.Scan(&id)
+		found[id] = true
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("look for %d events in the log: %w", len(eventIDs), err)
+	}
+	return found, nil
+}
+
 // positionArgs are the positions as {sources} and {offsets}.
 func positionArgs(positions []topk.Position) []any {
 	sources, offsets := make([]uint32, len(positions)), make([]uint64, len(positions))

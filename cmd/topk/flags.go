@@ -37,10 +37,14 @@ func checkURL(flag, value string, schemes ...string) error {
 	return nil
 }
 
+type topicFlag struct {
+	Topic string `help:"Topic of the plays." default:"plays" env:"TOPK_TOPIC"`
+}
+
 type topicFlags struct {
-	Topic      string `help:"Topic of the plays." default:"plays" env:"TOPK_TOPIC"`
-	Partitions int32  `help:"Partitions of the topic, when it is created." default:"8" env:"TOPK_PARTITIONS"`
-	Replicas   int16  `help:"Replicas of the topic, when it is created." default:"1" env:"TOPK_REPLICAS"`
+	topicFlag
+	Partitions int32 `help:"Partitions of the topic, when it is created." default:"8" env:"TOPK_PARTITIONS"`
+	Replicas   int16 `help:"Replicas of the topic, when it is created." default:"1" env:"TOPK_REPLICAS"`
 }
 
 func (f topicFlags) check() error {
@@ -51,7 +55,7 @@ func (f topicFlags) check() error {
 }
 
 // group is ClickHouse's consumer group.
-func (f topicFlags) group() string { return "topk-" + f.Topic }
+func (f topicFlag) group() string { return "topk-" + f.Topic }
 
 type brokerFlags struct {
 	KafkaBrokers []string `help:"Kafka brokers, as host:port,host:port." default:"127.0.0.1:9092" env:"TOPK_KAFKA_BROKERS"`
