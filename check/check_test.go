@@ -3,6 +3,7 @@ package check_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"slices"
 	"strings"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/topk-charts/topk"
 	"github.com/topk-charts/topk/check"
@@ -57,6 +59,28 @@ func TestNothingDiffersWhilePlaysStreamIn(t *testing.T) {
 		t.Errorf("%d of %d messages accounted for, %d charts compared", accounted, s.sent, compared)
 	}
 	s.exact()
+}
+
+// Offsets are counted in buckets of 65,536: also one that is full is right.
+func TestFullBuckets(t *testing.T) {
+	s := newSystem(t)
+	const n = 70_000
+	records := make([]*kgo.Record, n)
+	p := topk.Play{UserID: "u", SongID: "s", ArtistID: "a", Timestamp: time.Now()}
+	for i := range records {
+		p.EventID = fmt.Sprint("e", i)
+		records[i] = &kgo.Record{Partition: 2, Value: message(t, p)}
+		s.truth.Add(p, nil)
+	}
+	if err := s.kafka.ProduceSync(t.Context(), records...).FirstErr(); err != nil {
+		t.Fatal(err)
+	}
+	s.settle()
+	report := s.check(check.Options{})
+	s.differs(report, "none")
+	if got := report.Kafka.Partitions[2]; got.Plays != n || got.Repeats+got.Rejects+got.Empty+got.Unknown != 0 {
+		t.Errorf("%+v", got)
+	}
 }
 
 // Every kind of difference is found, and named.

@@ -3,7 +3,7 @@
 SELECT sum(n) AS plays, sum(n - positions) AS again
 FROM
 (
-    SELECT count() AS n, groupBitmap(toUInt16(koff % 65536)) AS positions
+    SELECT count() AS n, groupBitmap(toUInt32(koff % 65536)) AS positions
     FROM plays
     WHERE at >= {since:DateTime64(3, 'UTC')}
     GROUP BY src, intDiv(koff, 65536)

@@ -1,6 +1,7 @@
 -- How many of the offsets [from, to) of each source are rows of the log, repeats
 -- or rejects, in buckets of 65,536 offsets. Bitmaps count an offset once,
--- wherever and how often it is, and take a bit of memory for each.
+-- wherever and how often it is, and take a bit of memory for each. (UInt32,
+-- since the number of a bitmap's members is given in their own type.)
 --
 -- A redelivered repeat or reject may have a later at than its neighbours, so at
 -- only narrows what is read: what is missed here is looked for by position.
@@ -11,9 +12,9 @@ WITH
 SELECT
     src,
     intDiv(koff, 65536) AS bucket,
-    groupBitmap(toUInt16(koff % 65536)) AS accounted,
-    groupBitmapIf(toUInt16(koff % 65536), kind = 'play') AS plays,
-    groupBitmapIf(toUInt16(koff % 65536), kind = 'reject') AS rejects
+    groupBitmap(toUInt32(koff % 65536)) AS accounted,
+    groupBitmapIf(toUInt32(koff % 65536), kind = 'play') AS plays,
+    groupBitmapIf(toUInt32(koff % 65536), kind = 'reject') AS rejects
 FROM
 (
     SELECT src, koff, 'play' AS kind FROM plays WHERE at >= oldest

@@ -8,7 +8,7 @@ WHERE at >= {since:DateTime64(3, 'UTC')}
       FROM plays
       WHERE at >= {since:DateTime64(3, 'UTC')}
       GROUP BY src, bucket
-      HAVING count() > groupBitmap(toUInt16(koff % 65536))
+      HAVING count() > groupBitmap(toUInt32(koff % 65536))
   )
 GROUP BY src, koff
 HAVING plays > 1

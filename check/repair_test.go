@@ -188,7 +188,7 @@ func TestRepairOfOlderPartitions(t *testing.T) {
 			age()
 		}
 		s.corrupt("rollup_hour", rollups[0].columns, yesterday, corruptions[name])
-		if len(s.repaired(name+" of yesterday")) == 0 {
+		if len(s.repaired(name+" of yesterday")) == 0 && name != "nothing at all" {
 			t.Errorf("%s of yesterday was not noticed", name)
 		}
 	}
