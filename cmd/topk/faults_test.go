@@ -34,9 +34,9 @@ func TestFaults(t *testing.T) {
 				s.disturb(r)
 				continue
 			}
-			victims := []*faults.Process{s.Processes()[killed%5]}
+			victims := []*faults.Process{s.Processes()[killed%len(s.Processes())]}
 			if r.IntN(6) == 0 { // two at once
-				if other := s.Processes()[r.IntN(5)]; other != victims[0] {
+				if other := s.Processes()[r.IntN(len(s.Processes()))]; other != victims[0] {
 					victims = append(victims, other)
 				}
 			}
@@ -55,6 +55,9 @@ func TestFaults(t *testing.T) {
 		}
 	})
 	s.verdict()
+	if s.recounted == 0 {
+		t.Error("no snapshot was recounted while processes were killed")
+	}
 }
 
 // eager are charts that have snapshots.

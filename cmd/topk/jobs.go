@@ -9,6 +9,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"github.com/twmb/franz-go/pkg/kadm"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/topk-charts/topk/check"
@@ -45,12 +46,12 @@ func (c *scheduleCommand) run(ctx context.Context, registry *prometheus.Registry
 		return err
 	}
 	defer func() { err = errors.Join(err, closeReconcile()) }()
-	rewire, closeRewire, err := c.rewire(log)
+	admin, err := kafkaAdmin(c.KafkaBrokers)
 	if err != nil {
 		return err
 	}
-	defer closeRewire()
-	return runJobs(ctx, registry, log, reconcile, rewire)
+	defer admin.Close()
+	return runJobs(ctx, registry, log, reconcile, c.rewire(admin, log), c.revive(admin, registry, log))
 }
 
 func runJobs(ctx context.Context, registry *prometheus.Registry, log *slog.Logger, scheduled ...jobs.Job) error {
@@ -63,11 +64,7 @@ func runJobs(ctx context.Context, registry *prometheus.Registry, log *slog.Logge
 
 // rewire is the job that notices when the topic was deleted and made again, and
 // has the new one read. It is cheap, and plays wait for it.
-func (c *scheduleCommand) rewire(log *slog.Logger) (job jobs.Job, closeJob func(), err error) {
-	admin, err := kafkaAdmin(c.KafkaBrokers)
-	if err != nil {
-		return jobs.Job{}, nil, err
-	}
+func (c *scheduleCommand) rewire(admin *kadm.Client, log *slog.Logger) jobs.Job {
 	return jobs.Job{Name: "rewire", Spec: "@every 10s", Timeout: migrateTimeout, Run: func(ctx context.Context) error {
 		id, err := topicID(ctx, admin, c.Topic)
 		if err != nil {
@@ -78,7 +75,13 @@ func (c *scheduleCommand) rewire(log *slog.Logger) (job jobs.Job, closeJob func(
 			log.WarnContext(ctx, "the topic was made anew; it is read from its start", "topic", c.Topic)
 		}
 		return err
-	}}, admin.Close, nil
+	}}
+}
+
+// revive is the job that notices when ClickHouse has stopped reading for good.
+func (c *scheduleCommand) revive(admin *kadm.Client, registry *prometheus.Registry, log *slog.Logger) jobs.Job {
+	reviver := loader.NewReviver(c.ClickhouseURL, admin, time.Now, log, registry)
+	return jobs.Job{Name: "revive", Spec: "@every 5s", Timeout: migrateTimeout, Run: reviver.Run}
 }
 
 // reconcileFlags are how reconcile runs.

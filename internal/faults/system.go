@@ -48,7 +48,7 @@ const (
 
 // A System is a running deployment.
 type System struct {
-	ClickHouse, Kafka, Redis, Serve, Refresh *Process
+	ClickHouse, Kafka, Redis, Serve, Refresh, Schedule *Process
 
 	// URL is the API, ProxiedURL the same through ClientGateway.
 	URL, ProxiedURL string
@@ -64,7 +64,7 @@ type System struct {
 
 // Start runs everything and waits until it is ready.
 func Start(ctx context.Context, cfg Config) (_ *System, err error) {
-	ports, err := freePorts(18)
+	ports, err := freePorts(19)
 	if err != nil {
 		return nil, err
 	}
@@ -78,7 +78,7 @@ func Start(ctx context.Context, cfg Config) (_ *System, err error) {
 	if err := os.WriteFile(s.PepperFile, []byte("the pepper of the fault tests"), 0o600); err != nil {
 		return nil, err
 	}
-	clickhouse, redis, serve, refresh := next(), next(), next(), next()
+	clickhouse, redis, serve, refresh, schedule := next(), next(), next(), next(), next()
 	broker := brokerAddrs{controller: next(), test: next(), gateway: next(), clickhouse: next()}
 	s.URL, s.ClickHouseURL, s.RedisURL, s.Broker = "http://"+serve, "http://"+clickhouse+"/topk", "redis://"+redis, broker.test
 
@@ -117,6 +117,8 @@ func Start(ctx context.Context, cfg Config) (_ *System, err error) {
 		"--clickhouse-url", s.ClickHouseURL, "--kafka-brokers", s.Broker,
 		"--clickhouse-kafka-brokers", clickhouseBroker, "--partitions", fmt.Sprint(cfg.Partitions),
 	}
+	s.Schedule = s.process("schedule", s.topk(append([]string{"load", "schedule", "--listen", schedule, "--reconcile-schedule", "@every 24h", "--redis-url", s.RedisURL}, s.flags...)...),
+		answers("http://"+schedule+"/healthz"))
 	if err := os.MkdirAll(filepath.Join(cfg.Dir, "redis"), 0o700); err != nil {
 		return nil, err
 	}
@@ -128,7 +130,7 @@ func Start(ctx context.Context, cfg Config) (_ *System, err error) {
 	if _, err := s.Run(ctx, nil, append([]string{"migrate"}, s.flags...)...); err != nil {
 		return nil, err
 	}
-	for _, p := range []*Process{s.Serve, s.Refresh} {
+	for _, p := range []*Process{s.Serve, s.Refresh, s.Schedule} {
 		if err := p.Start(ctx); err != nil {
 			return nil, err
 		}
@@ -138,7 +140,7 @@ func Start(ctx context.Context, cfg Config) (_ *System, err error) {
 
 // Processes are those that may be killed.
 func (s *System) Processes() []*Process {
-	return []*Process{s.ClickHouse, s.Kafka, s.Redis, s.Serve, s.Refresh}
+	return []*Process{s.ClickHouse, s.Kafka, s.Redis, s.Serve, s.Refresh, s.Schedule}
 }
 
 // ChainFlags are the flags of commands that need ClickHouse and Kafka.
