@@ -52,6 +52,7 @@ func TestComposeServices(t *testing.T) {
 		"redis":      {image: "redis:7"},
 		"migrate":    {"topk", "migrate", map[string]string{"kafka": healthy, "clickhouse": healthy}},
 		"serve":      {"topk", "serve", map[string]string{"kafka": healthy, "clickhouse": healthy, "redis": healthy, "migrate": done}},
+		"load":       {"topk", "load", map[string]string{"kafka": healthy, "clickhouse": healthy, "redis": healthy, "migrate": done}},
 		"refresh":    {"topk", "refresh", map[string]string{"clickhouse": healthy, "redis": healthy, "migrate": done}},
 	}
 	if len(p.Services) != len(want) {

@@ -15,10 +15,18 @@ import (
 	"github.com/golang-migrate/migrate/v4"
 	chmigrate "github.com/golang-migrate/migrate/v4/database/clickhouse"
 	"github.com/golang-migrate/migrate/v4/source/iofs"
+
+	"github.com/topk-charts/topk/internal/tablelock"
 )
 
 //go:embed schema/*.sql
 var schema embed.FS
+
+// Names of locks.
+const (
+	migrating = "migrating" // the schema and the chain are changed
+	replaying = "replaying" // the tables are rebuilt from Kafka
+)
 
 // Up brings the database of the URL to the newest schema and wires it. It may
 // be run at any time, by several processes, while plays stream in, and again
@@ -37,11 +45,12 @@ func Up(ctx context.Context, url string, w Wiring) (err error) {
 	db := clickhouse.OpenDB(options)
 	defer func() { err = errors.Join(err, db.Close()) }()
 
-	unlock, err := lock(ctx, db, migrating)
+	lock, err := tablelock.Take(ctx, db, migrating)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, unlock()) }()
+	defer func() { err = errors.Join(err, lock.Release()) }()
+	ctx = lock.Context()
 
 	if begun, err := switchBegun(ctx, db, besideOf(options.Auth.Database)); err != nil {
 		return err

@@ -15,6 +15,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 
 	"github.com/topk-charts/topk"
+	"github.com/topk-charts/topk/internal/tablelock"
 )
 
 //go:embed replay/*.sql
@@ -72,11 +73,12 @@ func Replay(ctx context.Context, url string, w Wiring, o ReplayOptions) (err err
 	r := replay{ReplayOptions: o, wiring: w, live: options.Auth.Database, beside: besideOf(options.Auth.Database)}
 	r.liveDB = clickhouse.OpenDB(options)
 	defer func() { err = errors.Join(err, r.liveDB.Close()) }()
-	unlock, err := lock(ctx, r.liveDB, replaying)
+	lock, err := tablelock.Take(ctx, r.liveDB, replaying)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, unlock()) }()
+	defer func() { err = errors.Join(err, lock.Release()) }()
+	ctx = lock.Context()
 
 	besideOptions := *options
 	besideOptions.Auth.Database = r.beside
@@ -112,11 +114,11 @@ func (r *replay) run(ctx context.Context) error {
 			return err
 		}
 	}
-	unlock, err := lock(ctx, r.liveDB, migrating)
+	lock, err := tablelock.Take(ctx, r.liveDB, migrating)
 	if err != nil {
 		return err
 	}
-	return errors.Join(r.takeOver(ctx), unlock())
+	return errors.Join(r.takeOver(lock.Context()), lock.Release())
 }
 
 // prepare makes the tables beside, carries over what Kafka does not have, and
@@ -221,16 +223,12 @@ func (r *replay) checkHistory(ctx context.Context) error {
 // catchUp waits until the replay has read nearly all that Kafka has and counted
 // nearly all of that.
 func (r *replay) catchUp(ctx context.Context, within int64) error {
-	group, err := r.group(ctx)
-	if err != nil {
-		return err
-	}
 	behind, err := r.text("behind.sql", "")
 	if err != nil {
 		return err
 	}
 	return poll(ctx, func() (bool, error) {
-		partitions, err := r.progress(ctx, group)
+		partitions, err := r.progress(ctx)
 		if err != nil {
 			return false, err
 		}
@@ -254,17 +252,10 @@ func (r *replay) catchUp(ctx context.Context, within int64) error {
 	})
 }
 
-// group is the consumer group of the replay, which is that of the live tables
-// from the switch on.
-func (r *replay) group(ctx context.Context) (string, error) {
-	epoch, err := epochOf(ctx, r.besideDB, r.wiring)
-	return groupOf(r.wiring.Group, epoch), err
-}
-
 // A partition is how far one of the topic was read, and how far it goes.
 type partition struct{ read, end int64 }
 
-func (r *replay) progress(ctx context.Context, group string) (map[int32]partition, error) {
+func (r *replay) progress(ctx context.Context) (map[int32]partition, error) {
 	starts, err := r.Kafka.ListStartOffsets(ctx, r.wiring.Topic)
 	if err == nil {
 		err = starts.Error()
@@ -279,22 +270,53 @@ func (r *replay) progress(ctx context.Context, group string) (map[int32]partitio
 	if err != nil {
 		return nil, fmt.Errorf("ask Kafka where its log ends: %w", err)
 	}
-	committed, err := r.Kafka.FetchOffsetsForTopics(ctx, group, r.wiring.Topic)
-	if err != nil && !errors.Is(err, kerr.GroupIDNotFound) { // it has read nothing yet
-		return nil, fmt.Errorf("ask Kafka for the offsets of %s: %w", group, err)
+	read, err := r.read(ctx)
+	if err != nil {
+		return nil, err
 	}
 	partitions := map[int32]partition{}
 	ends.Each(func(o kadm.ListedOffset) {
-		p := partition{end: o.Offset}
+		p := partition{read: read[o.Partition], end: o.Offset}
 		if start, ok := starts.Lookup(o.Topic, o.Partition); ok { // what is deleted cannot be read
-			p.read = start.Offset
-		}
-		if c, ok := committed.Lookup(o.Topic, o.Partition); ok && c.Err == nil {
-			p.read = max(p.read, c.At)
+			p.read = max(p.read, start.Offset)
 		}
 		partitions[o.Partition] = p
 	})
 	return partitions, nil
+}
+
+// read gives the next offset of each partition that was read: what was
+// committed, or what came of messages beyond that.
+func (r *replay) read(ctx context.Context) (map[int32]int64, error) {
+	epoch, err := lastEpoch(ctx, r.besideDB)
+	if err != nil {
+		return nil, err
+	}
+	group := groupOf(r.wiring.Group, epoch.number)
+	committed, err := r.Kafka.FetchOffsetsForTopics(ctx, group, r.wiring.Topic)
+	if err != nil && !errors.Is(err, kerr.GroupIDNotFound) { // it has read nothing yet
+		return nil, fmt.Errorf("ask Kafka for the offsets of %s: %w", group, err)
+	}
+	read := map[int32]int64{}
+	committed.Each(func(o kadm.OffsetResponse) { read[o.Partition] = o.At })
+	text, err := r.text("read.sql", "")
+	if err != nil {
+		return nil, err
+	}
+	rows, err := r.besideDB.QueryContext(ctx, text, clickhouse.Named("epoch", epoch.number))
+	if err != nil {
+		return nil, fmt.Errorf("ask how far partitions were read: %w", err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var partition int32
+		var next uint64
+		if err := rows.Scan(&partition, &next); err != nil {
+			return nil, err
+		}
+		read[partition] = max(read[partition], int64(next))
+	}
+	return read, rows.Err()
 }
 
 // takeOver stops both readers, lets the replay read what the live one had read
@@ -321,16 +343,12 @@ func (r *replay) stop(ctx context.Context) error {
 		return err
 	}
 	// What the live tables had must not vanish from charts for a moment.
-	group, err := r.group(ctx)
-	if err != nil {
-		return err
-	}
-	target, err := r.progress(ctx, group)
+	target, err := r.progress(ctx)
 	if err != nil {
 		return err
 	}
 	if err := poll(ctx, func() (bool, error) {
-		now, err := r.progress(ctx, group)
+		now, err := r.progress(ctx)
 		for i, p := range target {
 			if now[i].read < p.end {
 				return false, err

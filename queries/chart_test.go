@@ -63,7 +63,10 @@ func TestChartEqualsTheCountOfPlays(t *testing.T) {
 }
 
 // compare asks for a chart and counts it.
-func (c *chain) compare(f topk.Filter, w topk.Window) {
+func (c *chain) compare(f topk.Filter, w topk.Window) { c.compareAt(f, w, now) }
+
+func (c *chain) compareAt(f topk.Filter, w topk.Window, now time.Time) {
+	c.Helper()
 	got, err := c.db.Chart(c.Context(), f, w, topk.MaxK, now)
 	if err != nil {
 		c.Errorf("%s %s: %v", f, w, err)
@@ -71,7 +74,7 @@ func (c *chain) compare(f topk.Filter, w topk.Window) {
 	}
 	entries, total := c.oracle.Chart(f, w.At(now, topk.DefaultCalendar()), topk.MaxK)
 	if !slices.Equal(got.Entries, entries) || got.TotalPlays != total {
-		c.Errorf("%s %s:\n got %d plays %v\nwant %d plays %v", f, w, got.TotalPlays, got.Entries, total, entries)
+		c.Errorf("%s %s at %s:\n got %d plays %v\nwant %d plays %v", f, w, now, got.TotalPlays, got.Entries, total, entries)
 	}
 }
 

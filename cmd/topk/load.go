@@ -14,10 +14,12 @@ import (
 )
 
 type loadCommand struct {
-	Catalog  catalogCommand  `cmd:"" help:"Upsert songs from NDJSON: songId, title, artistId, artist, genres, durationMs."`
-	Segments segmentsCommand `cmd:"" help:"Upsert users' segments from NDJSON: userId, segments. The ids are hashed here."`
-	Rejected rejectedCommand `cmd:"" help:"Correct rejected messages and send them again."`
-	Replay   replayCommand   `cmd:"" help:"Rebuild everything from the start of the topic, beside the live tables, and switch."`
+	Catalog   catalogCommand   `cmd:"" help:"Upsert songs from NDJSON: songId, title, artistId, artist, genres, durationMs."`
+	Segments  segmentsCommand  `cmd:"" help:"Upsert users' segments from NDJSON: userId, segments. The ids are hashed here."`
+	Rejected  rejectedCommand  `cmd:"" help:"Correct rejected messages and send them again."`
+	Replay    replayCommand    `cmd:"" help:"Rebuild everything from the start of the topic, beside the live tables, and switch."`
+	Reconcile reconcileCommand `cmd:"" help:"Check that everything is exact, repair what is not: on a schedule, or --once."`
+	Schedule  scheduleCommand  `cmd:"" help:"Run every scheduled job."`
 }
 
 type catalogCommand struct {

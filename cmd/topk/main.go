@@ -20,8 +20,24 @@ func main() {
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "topk:", err)
-		os.Exit(1)
+		os.Exit(exitCode(err))
 	}
+}
+
+// An exitError is one whose exit code says more than 1 does.
+type exitError struct {
+	code int
+	error
+}
+
+func (e exitError) Unwrap() error { return e.error }
+
+func exitCode(err error) int {
+	var coded exitError
+	if errors.As(err, &coded) {
+		return coded.code
+	}
+	return 1
 }
 
 // commands is the command line: flags, their environment variables and
@@ -31,7 +47,8 @@ type commands struct {
 	Serve    serveCommand    `cmd:"" help:"Run the gateway, the query API and the charts page."`
 	Refresh  refreshCommand  `cmd:"" help:"Run the refresher: keep the snapshots in Redis fresh from ClickHouse."`
 	Migrate  migrateCommand  `cmd:"" help:"Create the topic, bring ClickHouse to the newest schema and wire it to Kafka."`
-	Load     loadCommand     `cmd:"" help:"Load the song catalog or the users' segments."`
+	Check    checkCommand    `cmd:"" help:"Prove that what is stored and served is exact; say what is not, and repair it."`
+	Load     loadCommand     `cmd:"" help:"Load the song catalog or the users' segments; run the scheduled jobs."`
 	Simulate simulateCommand `cmd:"" help:"Send plays made from a week of real charts, or measure how fresh charts are."`
 
 	LogLevel  slog.Level `help:"Least level that is logged: debug, info, warn or error." default:"info" env:"TOPK_LOG_LEVEL"`
@@ -71,7 +88,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		return nil
 	}
 	if err != nil {
-		return fmt.Errorf("%w (topk --help tells more)", err)
+		return exitError{2, fmt.Errorf("%w (topk --help tells more)", err)}
 	}
 	log := newLog(stderr, cli.LogLevel, cli.LogFormat)
 	err = command.Run(log, console{stdin, stdout, stderr})

@@ -4,12 +4,9 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"net/http"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/topk-charts/topk/queries"
 	"github.com/topk-charts/topk/refresher"
@@ -31,18 +28,9 @@ func (c *refreshCommand) Validate() error {
 }
 
 func (c *refreshCommand) Run(ctx context.Context, log *slog.Logger) error {
-	listener, err := listen(c.Listen)
-	if err != nil {
-		return err
-	}
-	registry := newRegistry()
-	mux := http.NewServeMux()
-	mux.Handle("/metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
-	mux.HandleFunc("/healthz", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) })
-	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { return serveHTTP(ctx, listener, mux, log, func() {}) })
-	group.Go(func() error { return c.refresh(ctx, registry, log) })
-	return group.Wait()
+	return serveMetrics(ctx, c.Listen, log, func(ctx context.Context, registry *prometheus.Registry) error {
+		return c.refresh(ctx, registry, log)
+	})
 }
 
 // refresh keeps the snapshots fresh until ctx ends.

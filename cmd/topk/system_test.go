@@ -15,6 +15,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -348,6 +349,42 @@ func childrenOf(t *testing.T, pid int) []string {
 		pids = append(pids, strings.Fields(string(text))...)
 	}
 	return pids
+}
+
+// A topic that is deleted and made again is read from its start, without anybody
+// asking.
+func TestUpReadsATopicMadeAgain(t *testing.T) {
+	at := ports(t)
+	s := up(t, t.TempDir(), at)
+	send := func(ids ...string) {
+		t.Helper()
+		for _, id := range ids {
+			play := topk.Play{EventID: id, UserID: "u", SongID: id, ArtistID: "a", Timestamp: time.Now()}
+			eventually(t, id+" is acknowledged", time.Minute, func() bool {
+				status, _ := s.post("/v1/events/play", "application/json", encode(t, play))
+				return status == http.StatusAccepted
+			})
+		}
+	}
+	send("e-1", "e-2", "e-3")
+	s.inLog(3)
+	admin, err := kafkaAdmin([]string{at[slices.Index(at, "--kafka-listen")+1]})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer admin.Close()
+	if _, err := admin.DeleteTopic(t.Context(), "plays"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := admin.CreateTopic(t.Context(), 4, 1, nil, "plays"); err != nil {
+		t.Fatal(err)
+	}
+	send("e-4", "e-3", "e-5", "e-6")
+	s.inLog(6)
+	if n := s.clickhouse("SELECT uniqExact(eventId) FROM plays"); n != "6" {
+		t.Errorf("%s events", n)
+	}
+	s.stop()
 }
 
 // A taken port, a locked data directory: one sentence, with the way out.

@@ -18,16 +18,17 @@ import (
 )
 
 type upCommand struct {
-	Data             string `help:"Directory of all data; created when missing." type:"path" required:"" env:"TOPK_DATA"`
-	Listen           string `help:"Address of the API and the page." default:"127.0.0.1:8080" env:"TOPK_LISTEN"`
-	ClickhouseListen string `help:"Address of ClickHouse's HTTP interface." default:"127.0.0.1:8123" env:"TOPK_CLICKHOUSE_LISTEN"`
-	KafkaListen      string `help:"Address of Kafka." default:"127.0.0.1:9092" env:"TOPK_KAFKA_LISTEN"`
-	RedisListen      string `help:"Address of Redis." default:"127.0.0.1:6379" env:"TOPK_REDIS_LISTEN"`
+	Data             string         `help:"Directory of all data; created when missing." type:"path" required:"" env:"TOPK_DATA"`
+	Listen           string         `help:"Address of the API and the page." default:"127.0.0.1:8080" env:"TOPK_LISTEN"`
+	ClickhouseListen string         `help:"Address of ClickHouse's HTTP interface." default:"127.0.0.1:8123" env:"TOPK_CLICKHOUSE_LISTEN"`
+	KafkaListen      string         `help:"Address of Kafka." default:"127.0.0.1:9092" env:"TOPK_KAFKA_LISTEN"`
+	RedisListen      string         `help:"Address of Redis." default:"127.0.0.1:6379" env:"TOPK_REDIS_LISTEN"`
+	Reconcile        reconcileFlags `embed:"" prefix:"reconcile-"`
 	serveFlags
 }
 
 func (c *upCommand) Validate() error {
-	return errors.Join(c.topicFlags.check(), c.ruleFlags.check(),
+	return errors.Join(c.topicFlags.check(), c.ruleFlags.check(), c.Reconcile.check(),
 		checkAddresses("--listen", []string{c.Listen}),
 		checkAddresses("--clickhouse-listen", []string{c.ClickhouseListen}),
 		checkAddresses("--kafka-listen", []string{c.KafkaListen}),
@@ -77,9 +78,11 @@ func (c *upCommand) Run(ctx context.Context, log *slog.Logger, terminal console)
 
 	serve := serveCommand{serveFlags: c.serveFlags, clickhouseFlags: clickhouse, brokerFlags: brokers, redisFlags: redis}
 	refresh := refreshCommand{calendarFlags: c.calendarFlags, clickhouseFlags: clickhouse, redisFlags: redis}
+	schedule := scheduleCommand{Reconcile: c.Reconcile, chainFlags: chain, redisFlags: redis}
 	registry := newRegistry()
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return refresh.refresh(ctx, registry, log) })
+	group.Go(func() error { return schedule.run(ctx, registry, log) })
 	group.Go(func() error {
 		return serve.serve(ctx, listener, registry, log, func() {
 			fmt.Fprintf(terminal.out, "topk is ready: http://%s\n  ClickHouse %s  Kafka %v  Redis %s  data in %s\n",

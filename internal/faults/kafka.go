@@ -59,6 +59,10 @@ func realKafka(dir string, at brokerAddrs) (Command, error) {
 		"share.coordinator.state.topic.replication.factor=1",
 		"share.coordinator.state.topic.min.isr=1",
 		"group.initial.rebalance.delay.ms=0",
+		// A broker that was killed may register again as soon as its former self
+		// is given up.
+		"broker.heartbeat.interval.ms=200",
+		"broker.session.timeout.ms=1000",
 		"message.max.bytes=10485760",
 		"auto.create.topics.enable=false",
 	}, "\n")

@@ -1,6 +1,7 @@
 -- Messages that are not plays, with the reason and the bytes, to be corrected
 -- and replayed. A redelivered block may write them twice: Replacing, by
--- position, makes them one.
+-- position, makes them one. (producedAt keeps the message of a topic apart from
+-- that of the topic that was made again under its name, until that is noticed.)
 CREATE TABLE IF NOT EXISTS plays_rejected
 (
     src        UInt32,
@@ -18,6 +19,6 @@ CREATE TABLE IF NOT EXISTS plays_rejected
 )
 ENGINE = ReplacingMergeTree
 PARTITION BY toDate(at)
-ORDER BY (src, koff)
+ORDER BY (src, koff, producedAt)
 TTL toDateTime(at) + INTERVAL 14 DAY
 SETTINGS ttl_only_drop_parts = 1

@@ -1,0 +1,119 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/topk-charts/topk"
+	"github.com/topk-charts/topk/refresher"
+	"github.com/topk-charts/topk/snapshot"
+)
+
+// recount takes snapshots out of Redis until ctx ends, and holds each against
+// the plays in the log below its watermark: a chart must be right at any moment,
+// not only when all is quiet again.
+func (s *siege) recount(ctx context.Context, r *rand.Rand) {
+	store, err := snapshot.Open(ctx, s.RedisURL, snapshot.Options{Clock: time.Now, CopyFor: -1})
+	if err != nil {
+		s.Errorf("recount: %v", err)
+		return
+	}
+	defer store.Close()
+	terms := []topk.Term{
+		{Dim: topk.DimGlobal},
+		{Dim: topk.DimRegion, Value: "IN"}, {Dim: topk.DimRegion, Value: "IN/Mumbai"}, {Dim: topk.DimRegion, Value: "US"},
+		{Dim: topk.DimGenre, Value: "pop"}, {Dim: topk.DimGenre, Value: "rock"},
+		{Dim: topk.DimSegment, Value: "free"}, {Dim: topk.DimSegment, Value: "premium"}, {Dim: topk.DimDevice, Value: "mobile"},
+	}
+	cadences := refresher.Cadences()
+	for ; ctx.Err() == nil; pause(ctx, 100*time.Millisecond) {
+		term, window := terms[r.IntN(len(terms))], cadences[r.IntN(len(cadences))].Window
+		filter := topk.NewFilter(term)
+		snap, err := store.Get(ctx, filter, window)
+		switch {
+		case errors.Is(err, topk.ErrNotFound), errors.Is(err, topk.ErrUnavailable), ctx.Err() != nil:
+			continue
+		case err != nil:
+			s.Errorf("snapshot %s %s: %v", filter, window, err)
+			return
+		}
+		entries, total, err := s.bruteForce(ctx, term, snap.Chart)
+		var away *url.Error
+		switch {
+		case errors.As(err, &away), ctx.Err() != nil: // ClickHouse is killed
+			continue
+		case err != nil:
+			s.Errorf("recount %s %s: %v", filter, window, err)
+			return
+		}
+		if !slices.Equal(snap.Entries, entries) || snap.TotalPlays != total {
+			s.Errorf("snapshot %s %s as of %s below %v:\n got %d plays %v\nwant %d plays %v", filter, window,
+				snap.AsOf, snap.Watermark, snap.TotalPlays, snap.Entries, total, entries)
+			return
+		}
+		s.mu.Lock()
+		s.recounted++
+		s.mu.Unlock()
+	}
+}
+
+// bruteForce counts a chart play by play, without rollups.
+func (s *siege) bruteForce(ctx context.Context, term topk.Term, chart topk.Chart) (entries []topk.Entry, total uint64, err error) {
+	text, err := s.queryContext(ctx, fmt.Sprintf(`
+		SELECT songId, count() AS n, sum(n) OVER () AS total
+		FROM plays
+		WHERE counted AND koff < %s[src] AND %s
+		  AND ts >= fromUnixTimestamp64Milli(%d, 'UTC') AND ts < fromUnixTimestamp64Milli(%d, 'UTC')
+		GROUP BY songId
+		ORDER BY n DESC, songId DESC
+		LIMIT %d
+		FORMAT TSVRaw`,
+		literal(chart.Watermark), condition(term), chart.Span.Start.UnixMilli(), chart.Span.End.UnixMilli(), topk.SnapshotSize))
+	if err != nil || text == "" {
+		return nil, 0, err
+	}
+	for line := range strings.SplitSeq(text, "\n") {
+		cells := strings.Split(line, "\t")
+		plays, err := strconv.ParseUint(cells[1], 10, 64)
+		if err != nil {
+			return nil, 0, err
+		}
+		if total, err = strconv.ParseUint(cells[2], 10, 64); err != nil {
+			return nil, 0, err
+		}
+		entries = append(entries, topk.Entry{Rank: len(entries) + 1, SongID: cells[0], Plays: plays})
+	}
+	return entries, total, nil
+}
+
+// literal writes a watermark in SQL.
+func literal(wm topk.Watermark) string {
+	srcs, nexts := make([]string, 0, len(wm)), make([]string, 0, len(wm))
+	for src, next := range wm {
+		srcs, nexts = append(srcs, fmt.Sprint(src)), append(nexts, fmt.Sprint(next))
+	}
+	return fmt.Sprintf("mapFromArrays(CAST('[%s]', 'Array(UInt32)'), CAST('[%s]', 'Array(UInt64)'))",
+		strings.Join(srcs, ","), strings.Join(nexts, ","))
+}
+
+// condition is what a play must be to count for the term.
+func condition(term topk.Term) string {
+	switch term.Dim {
+	case topk.DimRegion:
+		return fmt.Sprintf("(country = '%[1]s' OR region = '%[1]s')", term.Value)
+	case topk.DimGenre:
+		return fmt.Sprintf("songId IN (SELECT songId FROM songs FINAL WHERE has(genres, '%s'))", term.Value)
+	case topk.DimSegment:
+		return fmt.Sprintf("has(segments, '%s')", term.Value)
+	case topk.DimDevice:
+		return fmt.Sprintf("device = '%s'", term.Value)
+	}
+	return "true"
+}
