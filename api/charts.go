@@ -199,6 +199,9 @@ func (a *chartAPI) computeInstead(w http.ResponseWriter, r *http.Request, req ch
 	ctx, cancel := context.WithTimeout(r.Context(), a.limits.InsteadOfStale)
 	defer cancel()
 	chart, err := a.compute(ctx, req)
+	if r.Context().Err() != nil { // the client has left: that says nothing of ClickHouse
+		return false
+	}
 	if err != nil {
 		a.log.DebugContext(ctx, "serving a chart that stands still", requestID(w), "error", err)
 		a.retryAt.Store(a.clock().Add(retryAfter).UnixNano())

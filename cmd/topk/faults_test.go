@@ -162,12 +162,13 @@ func TestConsumer(t *testing.T) {
 		if _, err := admin.UpdatePartitions(t.Context(), 8, "plays"); err != nil {
 			t.Fatal(err)
 		}
+		first := &kgo.Record{Partition: 7, Value: []byte(`{"empty":"as good as"}`)}
 		s.await("the producer knows", func() error {
 			s.kafka.ForceMetadataRefresh()
-			return s.kafka.ProduceSync(t.Context(), &kgo.Record{Partition: 7, Value: []byte(`{"empty":"as good as"}`)}).FirstErr()
+			return s.kafka.ProduceSync(t.Context(), first).FirstErr()
 		})
 		s.mu.Lock()
-		s.rejects[`{"empty":"as good as"}`] = true
+		s.rejects[string(first.Value)] = place(first)
 		s.mu.Unlock()
 		s.width.Store(8)
 		s.await("new partitions are read", func() error {

@@ -100,7 +100,7 @@ func (s *siege) sendMalformed(r *rand.Rand) {
 		if raw == "" {
 			s.empty++
 		} else {
-			s.rejects[raw] = true
+			s.rejects[raw] = place(record)
 		}
 	}
 }

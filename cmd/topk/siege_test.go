@@ -38,9 +38,9 @@ type siege struct {
 	epoch  int // of the topic
 
 	mu        sync.Mutex
-	plays     []topk.Play     // acknowledged, each once
-	rejects   map[string]bool // raw messages that are no plays
-	empty     int             // messages without a byte, which leave no row
+	plays     []topk.Play       // acknowledged, each once
+	rejects   map[string]string // messages that are no plays, and where: partition,offset
+	empty     int               // messages without a byte, which leave no row
 	repeats   int
 	refused   int // items that the gateway refused
 	retries   int
@@ -69,7 +69,7 @@ func newSiege(t *testing.T, cfg faults.Config) *siege {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &siege{T: t, System: system, seed: seed, truth: oracle.New(), users: map[string][]string{}, rejects: map[string]bool{}}
+	s := &siege{T: t, System: system, seed: seed, truth: oracle.New(), users: map[string][]string{}, rejects: map[string]string{}}
 	t.Cleanup(func() {
 		if t.Failed() {
 			for _, p := range s.Processes() {
@@ -273,11 +273,35 @@ func (s *siege) post(ctx context.Context, r *rand.Rand) {
 			pause(s.Context(), 50*time.Millisecond)
 		}
 		s.acknowledged(fresh...)
+		if err := s.postTooMuch(client, r); err != nil {
+			s.Errorf("a play that is too large: %v", err)
+			return
+		}
 		s.mu.Lock()
 		s.refused += bad
 		s.mu.Unlock()
 		pause(ctx, 30*time.Millisecond)
 	}
+}
+
+// postTooMuch sends a play that is larger than the gateway takes, now and then.
+func (s *siege) postTooMuch(client *http.Client, r *rand.Rand) error {
+	if r.IntN(20) != 0 {
+		return nil
+	}
+	p := s.play(r)
+	p.SongID = strings.Repeat("x", 80<<10)
+	var body bytes.Buffer
+	s.encodeTo(&body, p)
+	res, err := client.Post(s.ProxiedURL+"/v1/events/play", "application/json", &body)
+	if err != nil {
+		return nil // the gateway is away
+	}
+	defer res.Body.Close()
+	if res.StatusCode != http.StatusRequestEntityTooLarge && res.StatusCode < http.StatusInternalServerError && res.StatusCode != http.StatusRequestTimeout {
+		return errors.New(res.Status)
+	}
+	return nil
 }
 
 // pause spaces out attempts.
@@ -323,7 +347,7 @@ func (s *siege) produce(ctx context.Context, r *rand.Rand) {
 	for ctx.Err() == nil {
 		n := int(s.messages.Add(1))
 		var records []*kgo.Record
-		var rejects []string
+		var rejects []*kgo.Record
 		var fresh []topk.Play
 		add := func(value []byte) {
 			records = append(records, &kgo.Record{Partition: r.Int32N(s.width.Load()), Value: value})
@@ -340,8 +364,8 @@ func (s *siege) produce(ctx context.Context, r *rand.Rand) {
 			s.mu.Unlock()
 			add(nil)
 		} else {
-			rejects = append(rejects, reject)
 			add([]byte(reject))
+			rejects = append(rejects, records[len(records)-1])
 		}
 		if n%50 == 20 { // unknown fields may be of any size
 			p := s.play(r)
@@ -355,13 +379,16 @@ func (s *siege) produce(ctx context.Context, r *rand.Rand) {
 		}
 		s.acknowledged(fresh...)
 		s.mu.Lock()
-		for _, raw := range rejects {
-			s.rejects[raw] = true
+		for _, record := range rejects {
+			s.rejects[string(record.Value)] = place(record)
 		}
 		s.mu.Unlock()
 		pause(ctx, 100*time.Millisecond)
 	}
 }
+
+// place is where Kafka has put a record.
+func place(r *kgo.Record) string { return fmt.Sprintf("%d,%d", r.Partition, r.Offset) }
 
 // message is a play as the gateway writes it to Kafka.
 func (s *siege) message(p topk.Play, padding string) []byte {
@@ -558,15 +585,15 @@ func (s *siege) checkLog() {
 func (s *siege) checkRejects() {
 	s.Helper()
 	wrong := 0
-	rows := strings.Fields(s.value("SELECT hex(raw), reason != '' FROM plays_rejected FINAL FORMAT CSV"))
+	rows := strings.Fields(s.value("SELECT hex(raw), partition, koff, reason != '' FROM plays_rejected FINAL FORMAT CSV"))
 	got := map[string]bool{}
 	for _, row := range rows {
 		got[row] = true
 	}
-	for raw := range s.rejects {
-		if !got[fmt.Sprintf(`"%X",1`, raw)] {
+	for raw, place := range s.rejects {
+		if !got[fmt.Sprintf(`"%X",%s,1`, raw, place)] {
 			wrong++
-			s.Errorf("%.200q was not kept", raw)
+			s.Errorf("%.200q of %s was not kept", raw, place)
 		}
 	}
 	if len(rows) != len(s.rejects) || wrong > 0 {
