@@ -21,6 +21,15 @@ func NewPosition(epoch uint16, topic string, partition int32, offset int64) Posi
 // made again is another one.
 func (p Position) Epoch() uint16 { return uint16(p.Source >> 16) }
 
+// EpochGroup is the consumer group that reads the topic of an epoch: the offsets
+// of an earlier topic mean nothing in it. group is that of epoch 0.
+func EpochGroup(group string, epoch uint16) string {
+	if epoch == 0 {
+		return group
+	}
+	return fmt.Sprintf("%s-%d", group, epoch)
+}
+
 // Partition is that of the topic.
 func (p Position) Partition() int32 { return int32(p.Source & 0xffff) }
 

@@ -55,9 +55,9 @@ func (f *Finder) unreadOf(ctx context.Context, epoch *queries.Epoch) (unread, er
 	}
 	var committed kadm.OffsetResponses
 	if u.epoch == *epoch {
-		committed, err = f.admin.FetchOffsetsForTopics(ctx, groupOf(f.group, epoch.Number), f.topic)
+		committed, err = f.admin.FetchOffsetsForTopics(ctx, topk.EpochGroup(f.group, epoch.Number), f.topic)
 		if err != nil && !errors.Is(err, kerr.GroupIDNotFound) { // it has read nothing yet
-			return unread{}, fmt.Errorf("offsets of group %s: %w", groupOf(f.group, epoch.Number), err)
+			return unread{}, fmt.Errorf("offsets of group %s: %w", topk.EpochGroup(f.group, epoch.Number), err)
 		}
 	}
 	starts.Each(func(start kadm.ListedOffset) {
@@ -68,14 +68,6 @@ func (f *Finder) unreadOf(ctx context.Context, epoch *queries.Epoch) (unread, er
 		u.next[start.Partition] = next
 	})
 	return u, nil
-}
-
-// groupOf is the consumer group of an epoch, as package migrations names it.
-func groupOf(group string, epoch uint16) string {
-	if epoch == 0 {
-		return group
-	}
-	return fmt.Sprintf("%s-%d", group, epoch)
 }
 
 // guessEpoch takes the number of the topic from the newest consumer group of

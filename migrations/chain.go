@@ -189,7 +189,7 @@ func (w Wiring) text(l link, database string, epoch uint16) (string, error) {
 	}{
 		rollupFill: rollupFills[l.name],
 		Database:   database, Segments: segments,
-		Brokers: strings.Join(w.Brokers, ","), Topic: w.Topic, Group: groupOf(w.Group, epoch),
+		Brokers: strings.Join(w.Brokers, ","), Topic: w.Topic, Group: topk.EpochGroup(w.Group, epoch),
 		Epoch:          epoch,
 		MaxAheadMillis: w.Rules.MaxAhead.Milliseconds(), MaxAgeMillis: w.Rules.MaxAge.Milliseconds(),
 		MinPlaySeconds: w.MinPlaySeconds,
@@ -199,15 +199,6 @@ func (w Wiring) text(l link, database string, epoch uint16) (string, error) {
 		return "", fmt.Errorf("text of %s: %w", l.name, err)
 	}
 	return strings.TrimSpace(b.String()), nil
-}
-
-// groupOf is the consumer group of an epoch: the offsets of an earlier one mean
-// nothing in it.
-func groupOf(group string, epoch uint16) string {
-	if epoch == 0 {
-		return group
-	}
-	return fmt.Sprintf("%s-%d", group, epoch)
 }
 
 func fingerprint(text string) string {

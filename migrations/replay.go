@@ -292,7 +292,7 @@ func (r *replay) read(ctx context.Context) (map[int32]int64, error) {
 	if err != nil {
 		return nil, err
 	}
-	group := groupOf(r.wiring.Group, epoch.number)
+	group := topk.EpochGroup(r.wiring.Group, epoch.number)
 	committed, err := r.Kafka.FetchOffsetsForTopics(ctx, group, r.wiring.Topic)
 	if err != nil && !errors.Is(err, kerr.GroupIDNotFound) { // it has read nothing yet
 		return nil, fmt.Errorf("ask Kafka for the offsets of %s: %w", group, err)

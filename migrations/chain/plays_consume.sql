@@ -62,7 +62,7 @@ SELECT
     if(ok, '', message) AS raw,
     reinterpretAsUInt128(sipHash128(j_event)) AS key,
     fromUnixTimestamp64Milli(ifNull(j_ms, 0), 'UTC') AS ts,
-    j_event AS eventId,
+    if(ok_event, j_event, '') AS eventId,
     reinterpretAsUInt128(unhex(substring(j_user, 1, 32))) AS user,
     j_song AS songId,
     j_artist AS artistId,
