@@ -10,6 +10,7 @@ import (
 
 	"github.com/ClickHouse/clickhouse-go/v2"
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/topk-charts/topk"
@@ -107,7 +108,7 @@ func (r *run) committed(ctx context.Context, topic kadm.TopicDetail) ([]Partitio
 	defer cancel()
 	admin := kadm.NewClient(r.kafka)
 	offsets, err := admin.FetchOffsets(ctx, r.report.Kafka.Group)
-	if err != nil {
+	if err != nil && !errors.Is(err, kerr.GroupIDNotFound) { // nothing has been read yet
 		return nil, fmt.Errorf("offsets of group %s: %w", r.report.Kafka.Group, err)
 	}
 	starts, err := admin.ListStartOffsets(ctx, topic.Topic)

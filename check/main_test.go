@@ -176,7 +176,7 @@ func (s *system) during() (stop func()) {
 		ticks := time.NewTicker(100 * time.Millisecond) // leave the others some of the machine
 		defer ticks.Stop()
 		for ctx.Err() == nil {
-			s.send(100)
+			s.send(40)
 			<-ticks.C
 		}
 	})

@@ -277,7 +277,7 @@ func (r *run) do(ctx context.Context, step, text string, args ...any) error {
 	if _, err := r.db.ExecContext(ctx, text, args...); err != nil {
 		return fmt.Errorf("%s: %w", step, err)
 	}
-	return r.between("after " + step)
+	return nil
 }
 
 // afterwards executes what has to be done even when ctx has ended.
