@@ -148,7 +148,7 @@ func TestConsumer(t *testing.T) {
 		}
 	}
 	s.underFire(func(*rand.Rand) {
-		reads(settleTimeout)
+		reads(settleTimeout())
 		s.note("ClickHouse is killed")
 		s.ClickHouse.Kill()
 		if err := s.ClickHouse.Start(t.Context()); err != nil {
@@ -190,7 +190,7 @@ func TestConsumer(t *testing.T) {
 			t.Errorf("the intruder got no partition: %v", fetches.Err0())
 		}
 		intruder.Close()
-		reads(settleTimeout)
+		reads(settleTimeout())
 
 		s.note("ClickHouse and the gateway start without a broker")
 		for _, p := range []*faults.Process{s.Kafka, s.ClickHouse, s.Serve} {
@@ -201,7 +201,7 @@ func TestConsumer(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		reads(settleTimeout)
+		reads(settleTimeout())
 	})
 	s.verdict()
 }

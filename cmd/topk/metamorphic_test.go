@@ -22,7 +22,7 @@ import (
 	"github.com/topk-charts/topk/internal/oracle"
 )
 
-var faultSteps = flag.Int("faults.steps", 40, "steps of the metamorphic test")
+var faultSteps = flag.Int("faults.steps", 25, "steps of the metamorphic test")
 
 // A step is one thing that users, operators or bad luck may do, at any time and
 // in any order.

@@ -161,8 +161,9 @@ func (s *siege) value(sql string) string {
 	return v
 }
 
-// settleTimeout is how long a system may take to be right after the last fault.
-const settleTimeout = 3 * time.Minute
+// settleTimeout is how long a system may take to be right after the last fault: a
+// backlog of the outage may have to be read first.
+func settleTimeout() time.Duration { return 3*time.Minute + *faultOutage }
 
 func (s *siege) become(sql, want string) {
 	s.Helper()
@@ -177,7 +178,7 @@ func (s *siege) become(sql, want string) {
 
 func (s *siege) await(what string, holds func() error) {
 	s.Helper()
-	ctx, cancel := context.WithTimeout(s.Context(), settleTimeout)
+	ctx, cancel := context.WithTimeout(s.Context(), settleTimeout())
 	defer cancel()
 	if err := faults.Await(ctx, holds); err != nil {
 		s.Fatalf("not so: %s: %v", what, err)

@@ -42,7 +42,8 @@ type run struct {
 
 const (
 	startTimeout = 90 * time.Second
-	retryEvery   = 20 * time.Millisecond
+	firstRetry   = 20 * time.Millisecond
+	lastRetry    = time.Second // what is asked may cost something
 )
 
 // Start runs the process and waits until it is ready.
@@ -72,11 +73,10 @@ func (p *Process) Start(ctx context.Context) error {
 
 var errEnded = errors.New("the process has ended")
 
-// Await tries until it succeeds, the process it needs has ended or ctx is done.
+// Await tries until it succeeds, the process it needs has ended or ctx is done,
+// ever more rarely.
 func Await(ctx context.Context, try func() error) error {
-	tick := time.NewTicker(retryEvery)
-	defer tick.Stop()
-	for {
+	for wait := firstRetry; ; wait = min(lastRetry, wait*3/2) {
 		err := try()
 		if err == nil || errors.Is(err, errEnded) {
 			return err
@@ -84,7 +84,7 @@ func Await(ctx context.Context, try func() error) error {
 		select {
 		case <-ctx.Done():
 			return errors.Join(ctx.Err(), err)
-		case <-tick.C:
+		case <-time.After(wait):
 		}
 	}
 }
