@@ -17,6 +17,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -55,8 +56,27 @@ type system struct {
 	process *exec.Cmd
 	url     string // of the API
 	ch      string // of ClickHouse, with the database
-	log     *bytes.Buffer
+	log     *transcript
 	exited  chan error
+}
+
+// A transcript keeps what several write at once: the process, and commands that
+// run beside it.
+type transcript struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (t *transcript) Write(p []byte) (int, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.text.Write(p)
+}
+
+func (t *transcript) String() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.text.String()
 }
 
 const readyTimeout = 90 * time.Second
@@ -85,7 +105,7 @@ func ports(t *testing.T) []string {
 // up starts the system and waits until it says it is ready.
 func up(t *testing.T, data string, ports []string) *system {
 	t.Helper()
-	s := &system{t: t, data: data, log: &bytes.Buffer{}, exited: make(chan error, 1)}
+	s := &system{t: t, data: data, log: &transcript{}, exited: make(chan error, 1)}
 	s.process = exec.Command(os.Args[0], append([]string{"up", "--data", data, "--partitions", "4"}, ports...)...)
 	s.process.Env = append(os.Environ(), asProgram+"=1")
 	s.process.Stderr = s.log
