@@ -42,7 +42,14 @@ func TestNothingDiffersWhilePlaysStreamIn(t *testing.T) {
 	stop()
 	stopRefresher()
 	s.settle()
-	report := s.check(check.Options{Charts: 50})
+	// The end of a partition is committed when something with content is read.
+	s.send(embeddedtest.Partitions)
+	s.settle()
+	var report check.Report
+	embeddedtest.WaitFor(t.Context(), t, "everything to be committed", func() bool {
+		report = s.check(check.Options{Charts: 50})
+		return !slices.ContainsFunc(report.Kafka.Partitions, func(p check.Partition) bool { return p.Lag != 0 })
+	})
 	var text strings.Builder
 	if err := report.WriteText(&text); err != nil {
 		t.Fatal(err)
@@ -107,7 +114,9 @@ func TestDifferencesAreFound(t *testing.T) {
 		t.Errorf("%d charts are wrong, want 3", report.Charts.Wrong)
 	}
 
-	// Plays that are gone from the log, and plays that are in it twice.
+	// Plays that are gone from the log, and plays that are in it twice. Which of
+	// a play and its repeats counts differs from run to run.
+	first := func(src int) string { return s.value(fmt.Sprintf("SELECT min(koff) FROM plays WHERE src = %d", src)) }
 	gone := strings.Split(strings.Trim(s.value("SELECT groupArray(koff) FROM (SELECT koff FROM plays WHERE src = 1 ORDER BY koff LIMIT 3 OFFSET 20)"), "[]"), ",")
 	s.exec("INSERT INTO plays SELECT * FROM plays WHERE src = 2 ORDER BY koff LIMIT 5")
 	s.exec("INSERT INTO plays SELECT * REPLACE (koff + 1000000 AS koff) FROM plays WHERE src = 3 ORDER BY koff LIMIT 5")
@@ -117,7 +126,8 @@ func TestDifferencesAreFound(t *testing.T) {
 		"partition 1 (source 1): the message at offset "+gone[0]+" is in no table",
 		"partition 1 (source 1): 3 messages are neither plays nor repeats nor rejects",
 		"partition 3 (source 3): the log has plays up to offset", "and Kafka ends at",
-		"source 2: offset 1 is in the log 2 times", "is in the log twice: source 3 offset 0, and source 3 offset 1000000",
+		"source 2: offset "+first(2)+" is in the log 2 times",
+		"is in the log twice: source 3 offset "+first(3)+", and source 3 offset 1"+fmt.Sprintf("%06s", first(3)),
 		"rollup_hour ", "rollup_day ", "global, song ")
 	if report.Kafka.Lost() != 3 || report.Log.OffsetsTwice != 5 || report.Log.EventsTwice != 10 {
 		t.Errorf("%d lost, %d offsets and %d events twice; want 3, 5 and 10", report.Kafka.Lost(), report.Log.OffsetsTwice, report.Log.EventsTwice)
