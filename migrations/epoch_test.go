@@ -9,6 +9,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/topk-charts/topk/internal/embedded/embeddedtest"
+	"github.com/topk-charts/topk/migrations"
 )
 
 // recreateTopic deletes the topic and makes it again, and gives the new id.
@@ -87,6 +88,12 @@ func TestTopicMadeAgain(t *testing.T) {
 	c.become("SELECT sum(plays) FROM rollup_day WHERE dim = 'global'", "62")
 	if got := c.value("SELECT groupArray((epoch, topicId)) FROM (SELECT * FROM epochs ORDER BY epoch)"); got != fmt.Sprintf("[(0,''),(1,'%s')]", id) {
 		t.Errorf("epochs are %s", got)
+	}
+	// What somebody still remembers of the old topic does not bring it back.
+	old := c.wiring
+	old.TopicID = ""
+	if rewired, err := migrations.Rewire(t.Context(), c.DSN, old); rewired || err != nil {
+		t.Errorf("rewired to the old topic: %v %v", rewired, err)
 	}
 	// Nothing changes when nothing has changed.
 	c.up()

@@ -69,7 +69,8 @@ func Up(ctx context.Context, url string, w Wiring) (err error) {
 }
 
 // Rewire is Up for a topic that was deleted and made again: it does nothing
-// while the topic is the one that is being read, and tells whether it was not.
+// while the topic is the one that is being read, and tells whether it was not. A
+// topic of an earlier epoch is what a client or a broker still remembers of it.
 func Rewire(ctx context.Context, url string, w Wiring) (rewired bool, err error) {
 	options, err := clickhouse.ParseDSN(url)
 	if err != nil {
@@ -77,8 +78,14 @@ func Rewire(ctx context.Context, url string, w Wiring) (rewired bool, err error)
 	}
 	db := clickhouse.OpenDB(options)
 	defer func() { err = errors.Join(err, db.Close()) }()
-	if e, err := lastEpoch(ctx, db); err != nil || e.is(w) {
-		return false, err
+	var known bool
+	err = db.QueryRowContext(ctx, "SELECT count() > 0 FROM epochs WHERE topic = {topic:String} AND topicId = {id:String}",
+		clickhouse.Named("topic", w.Topic), clickhouse.Named("id", w.TopicID)).Scan(&known)
+	if err != nil {
+		return false, fmt.Errorf("read epochs: %w", err)
+	}
+	if known {
+		return false, nil
 	}
 	return true, Up(ctx, url, w)
 }

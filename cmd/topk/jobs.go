@@ -51,7 +51,7 @@ func (c *scheduleCommand) run(ctx context.Context, registry *prometheus.Registry
 		return err
 	}
 	defer admin.Close()
-	return runJobs(ctx, registry, log, reconcile, c.rewire(admin, log), c.revive(admin, registry, log))
+	return runJobs(ctx, registry, log, reconcile, c.rewire(log), c.revive(admin, registry, log))
 }
 
 func runJobs(ctx context.Context, registry *prometheus.Registry, log *slog.Logger, scheduled ...jobs.Job) error {
@@ -64,8 +64,14 @@ func runJobs(ctx context.Context, registry *prometheus.Registry, log *slog.Logge
 
 // rewire is the job that notices when the topic was deleted and made again, and
 // has the new one read. It is cheap, and plays wait for it.
-func (c *scheduleCommand) rewire(admin *kadm.Client, log *slog.Logger) jobs.Job {
+func (c *scheduleCommand) rewire(log *slog.Logger) jobs.Job {
 	return jobs.Job{Name: "rewire", Spec: "@every 10s", Timeout: migrateTimeout, Run: func(ctx context.Context) error {
+		// A new client each time: one that lives on remembers the topic it knew.
+		admin, err := kafkaAdmin(c.KafkaBrokers)
+		if err != nil {
+			return err
+		}
+		defer admin.Close()
 		id, err := topicID(ctx, admin, c.Topic)
 		if err != nil {
 			return err
