@@ -18,9 +18,6 @@ import (
 const (
 	// repairLock is held by whoever repairs, or starts a fill that stands still.
 	repairLock = "repairing"
-	// migrationLock is that of package migrations: the fills must not be made
-	// anew, and thereby started, while a repair has stopped one.
-	migrationLock = "migrating"
 	// stagePrefix begins the names of tables where a partition is rebuilt.
 	stagePrefix = "repair_of_"
 	// rebuildCap is how many offsets of a source are rebuilt at once.
@@ -97,7 +94,8 @@ func (r *run) repair(ctx context.Context, table rollup, partition time.Time, wro
 func (r *run) swap(ctx context.Context, lock *tablelock.Lock, table rollup, partition time.Time, before marks) (plays uint64, paused time.Duration, err error) {
 	ctx, cancel := context.WithTimeout(ctx, pauseTimeout)
 	defer cancel()
-	migrating, err := tablelock.Take(ctx, r.db, migrationLock)
+	// The fills must not be made anew, and thereby started, meanwhile.
+	migrating, err := tablelock.Take(ctx, r.db, tablelock.Migrating)
 	if err != nil {
 		return 0, 0, err
 	}

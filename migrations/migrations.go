@@ -22,30 +22,20 @@ import (
 //go:embed schema/*.sql
 var schema embed.FS
 
-// Names of locks.
-const (
-	migrating = "migrating" // the schema and the chain are changed
-	replaying = "replaying" // the tables are rebuilt from Kafka
-)
-
 // Up brings the database of the URL to the newest schema and wires it. It may
 // be run at any time, by several processes, while plays stream in, and again
 // after it was killed: every step is one statement that may be repeated.
 func Up(ctx context.Context, url string, w Wiring) (err error) {
-	options, err := clickhouse.ParseDSN(url)
+	db, options, err := open(url)
 	if err != nil {
-		return fmt.Errorf("ClickHouse URL: %w", err)
+		return err
 	}
-	if !plainName.MatchString(options.Auth.Database) {
-		return fmt.Errorf("ClickHouse URL: the path must name a database of letters, digits and _, not %q", options.Auth.Database)
-	}
+	defer func() { err = errors.Join(err, db.Close()) }()
 	if err := createDatabase(ctx, options); err != nil {
 		return err
 	}
-	db := clickhouse.OpenDB(options)
-	defer func() { err = errors.Join(err, db.Close()) }()
 
-	lock, err := tablelock.Take(ctx, db, migrating)
+	lock, err := tablelock.Take(ctx, db, tablelock.Migrating)
 	if err != nil {
 		return err
 	}
@@ -72,11 +62,10 @@ func Up(ctx context.Context, url string, w Wiring) (err error) {
 // while the topic is the one that is being read, and tells whether it was not. A
 // topic of an earlier epoch is what a client or a broker still remembers of it.
 func Rewire(ctx context.Context, url string, w Wiring) (rewired bool, err error) {
-	options, err := clickhouse.ParseDSN(url)
+	db, _, err := open(url)
 	if err != nil {
-		return false, fmt.Errorf("ClickHouse URL: %w", err)
+		return false, err
 	}
-	db := clickhouse.OpenDB(options)
 	defer func() { err = errors.Join(err, db.Close()) }()
 	var known bool
 	err = db.QueryRowContext(ctx, "SELECT count() > 0 FROM epochs WHERE topic = {topic:String} AND topicId = {id:String}",
@@ -88,6 +77,18 @@ func Rewire(ctx context.Context, url string, w Wiring) (rewired bool, err error)
 		return false, nil
 	}
 	return true, Up(ctx, url, w)
+}
+
+// open prepares to ask the database of the URL, which need not be there yet.
+func open(url string) (*sql.DB, *clickhouse.Options, error) {
+	options, err := clickhouse.ParseDSN(url)
+	if err != nil {
+		return nil, nil, fmt.Errorf("ClickHouse URL: %w", err)
+	}
+	if !plainName.MatchString(options.Auth.Database) {
+		return nil, nil, fmt.Errorf("ClickHouse URL: the path must name a database of letters, digits and _, not %q", options.Auth.Database)
+	}
+	return clickhouse.OpenDB(options), options, nil
 }
 
 // createDatabase makes the database the URL names, which a connection to it

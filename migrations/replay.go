@@ -66,12 +66,11 @@ func Replay(ctx context.Context, url string, w Wiring, o ReplayOptions) (err err
 	if o.step == nil {
 		o.step = func(string) error { return nil }
 	}
-	options, err := clickhouse.ParseDSN(url)
+	liveDB, options, err := open(url)
 	if err != nil {
-		return fmt.Errorf("ClickHouse URL: %w", err)
+		return err
 	}
-	r := replay{ReplayOptions: o, wiring: w, live: options.Auth.Database, beside: besideOf(options.Auth.Database)}
-	r.liveDB = clickhouse.OpenDB(options)
+	r := replay{ReplayOptions: o, wiring: w, liveDB: liveDB, live: options.Auth.Database, beside: besideOf(options.Auth.Database)}
 	defer func() { err = errors.Join(err, r.liveDB.Close()) }()
 	lock, err := tablelock.Take(ctx, r.liveDB, replaying)
 	if err != nil {
@@ -92,6 +91,9 @@ func Replay(ctx context.Context, url string, w Wiring, o ReplayOptions) (err err
 	}
 	return nil
 }
+
+// replaying is the lock of whoever replays.
+const replaying = "replaying"
 
 // besideOf is the database in which a replay works.
 func besideOf(live string) string { return live + "_replay" }
@@ -114,7 +116,7 @@ func (r *replay) run(ctx context.Context) error {
 			return err
 		}
 	}
-	lock, err := tablelock.Take(ctx, r.liveDB, migrating)
+	lock, err := tablelock.Take(ctx, r.liveDB, tablelock.Migrating)
 	if err != nil {
 		return err
 	}
@@ -151,12 +153,9 @@ func (r *replay) prepare(ctx context.Context) error {
 // carry fills the tables beside with what cannot be read again. It begins from
 // nothing.
 func (r *replay) carry(ctx context.Context, live uint16) error {
-	starts, err := r.Kafka.ListStartOffsets(ctx, r.wiring.Topic)
-	if err == nil {
-		err = starts.Error()
-	}
+	starts, err := r.starts(ctx)
 	if err != nil {
-		return fmt.Errorf("ask Kafka where its log begins: %w", err)
+		return err
 	}
 	sources, offsets, whole := []uint32{}, []uint64{}, true
 	starts.Each(func(o kadm.ListedOffset) {
@@ -201,6 +200,18 @@ func (r *replay) carry(ctx context.Context, live uint16) error {
 		return err
 	}
 	return r.exec(ctx, r.besideDB, "CREATE TABLE carried (done UInt8) ENGINE = Null")
+}
+
+// starts are the first offsets that Kafka still has.
+func (r *replay) starts(ctx context.Context) (kadm.ListedOffsets, error) {
+	starts, err := r.Kafka.ListStartOffsets(ctx, r.wiring.Topic)
+	if err == nil {
+		err = starts.Error()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("ask Kafka where its log begins: %w", err)
+	}
+	return starts, nil
 }
 
 // checkHistory refuses to lose what is only in the rollups.
@@ -256,12 +267,9 @@ func (r *replay) catchUp(ctx context.Context, within int64) error {
 type partition struct{ read, end int64 }
 
 func (r *replay) progress(ctx context.Context) (map[int32]partition, error) {
-	starts, err := r.Kafka.ListStartOffsets(ctx, r.wiring.Topic)
-	if err == nil {
-		err = starts.Error()
-	}
+	starts, err := r.starts(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("ask Kafka where its log begins: %w", err)
+		return nil, err
 	}
 	ends, err := r.Kafka.ListEndOffsets(ctx, r.wiring.Topic)
 	if err == nil {

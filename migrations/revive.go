@@ -23,11 +23,10 @@ var ErrDetached = errors.New("the queue is detached")
 
 // ConsumerOf asks the database of the URL.
 func ConsumerOf(ctx context.Context, url string) (c Consumer, err error) {
-	options, err := clickhouse.ParseDSN(url)
+	db, _, err := open(url)
 	if err != nil {
-		return Consumer{}, fmt.Errorf("ClickHouse URL: %w", err)
+		return Consumer{}, err
 	}
-	db := clickhouse.OpenDB(options)
 	defer func() { err = errors.Join(err, db.Close()) }()
 	err = db.QueryRowContext(ctx, `
 		SELECT
@@ -49,13 +48,12 @@ func ConsumerOf(ctx context.Context, url string) (c Consumer, err error) {
 // Revive gives the queue a new Kafka client. Nothing is lost or counted twice by
 // that: what was not committed is delivered again.
 func Revive(ctx context.Context, url string) (err error) {
-	options, err := clickhouse.ParseDSN(url)
+	db, options, err := open(url)
 	if err != nil {
-		return fmt.Errorf("ClickHouse URL: %w", err)
+		return err
 	}
-	db := clickhouse.OpenDB(options)
 	defer func() { err = errors.Join(err, db.Close()) }()
-	lock, err := tablelock.Take(ctx, db, migrating)
+	lock, err := tablelock.Take(ctx, db, tablelock.Migrating)
 	if err != nil {
 		return err
 	}

@@ -28,6 +28,10 @@ const (
 	finish = 10 * time.Second // of a statement after the caller has gone
 )
 
+// Migrating is the lock of whoever changes the schema or the chain of views, or
+// needs both to stay as they are.
+const Migrating = "migrating"
+
 // ErrLost is the cause of the end of a lock's context when another process took
 // the lock over, since this one stood still for too long.
 var ErrLost = errors.New("the lock was lost")
