@@ -75,7 +75,8 @@ func (c *chain) become(sql, want string) {
 	deadline := time.Now().Add(time.Minute)
 	for c.value(sql) != want {
 		if time.Now().After(deadline) {
-			c.Fatalf("%s: is %s, want %s", sql, c.value(sql), want)
+			c.Fatalf("%s: is %s, want %s; the consumer: %s", sql, c.value(sql), want, c.value(
+				"SELECT arrayMap(c -> toString(c), groupArray(tuple(*))) FROM system.kafka_consumers WHERE database = currentDatabase()"))
 		}
 		select {
 		case <-c.Context().Done():
