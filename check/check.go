@@ -51,18 +51,15 @@ type Checker struct {
 	between func(step string) error
 }
 
-// Open connects to ClickHouse, which must answer, and prepares to ask Kafka.
-func Open(ctx context.Context, cfg Config) (*Checker, error) {
+// Open prepares to ask ClickHouse and Kafka. One that is away is no error: what
+// cannot be asked, Run says.
+func Open(cfg Config) (*Checker, error) {
 	options, err := clickhouse.ParseDSN(cfg.ClickHouseURL)
 	if err != nil {
 		return nil, fmt.Errorf("ClickHouse URL: %w", err)
 	}
 	options.ReadTimeout = statementTimeout
 	db := clickhouse.OpenDB(options)
-	if err := db.PingContext(ctx); err != nil {
-		return nil, errors.Join(fmt.Errorf("%w: ClickHouse at %s does not answer: %w",
-			topk.ErrUnavailable, strings.Join(options.Addr, ","), err), db.Close())
-	}
 	kafka, err := kgo.NewClient(kgo.SeedBrokers(cfg.KafkaBrokers...))
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("connect to Kafka: %w", err), db.Close())
@@ -115,17 +112,21 @@ func (c *Checker) Run(ctx context.Context, opts Options) (Report, error) {
 		name string
 		run  func(context.Context) error
 	}{
+		{"ClickHouse", r.reachClickHouse},
 		{"Kafka and the log", r.checkKafka},
 		{"uniqueness of plays", r.checkLog},
 		{"rollups", r.checkRollups},
 		{"served charts", r.checkCharts},
 	}
 	var failed []error
-	for _, step := range steps {
+	for i, step := range steps {
 		r.step = step.name
 		r.progress(0, 1)
 		if err := step.run(ctx); err != nil {
 			failed = append(failed, fmt.Errorf("%s could not be checked: %w", step.name, err))
+			if i == 0 {
+				break // nothing can be compared without it
+			}
 		}
 	}
 	err := errors.Join(failed...)
@@ -136,6 +137,14 @@ func (c *Checker) Run(ctx context.Context, opts Options) (Report, error) {
 	}
 	r.report.Took = Duration(c.Clock().Sub(start))
 	return r.report, err
+}
+
+// reachClickHouse waits for an answer.
+func (r *run) reachClickHouse(ctx context.Context) error {
+	if err := r.db.PingContext(ctx); err != nil {
+		return fmt.Errorf("%w: ClickHouse does not answer: %w", topk.ErrUnavailable, err)
+	}
+	return nil
 }
 
 // A run is one check.

@@ -151,7 +151,7 @@ func TestServersThatAreAway(t *testing.T) {
 	}
 	defer away.Close()
 	cfg := check.Config{ClickHouseURL: s.env.DSN, KafkaBrokers: []string{"127.0.0.1:1"}, Snapshots: away, Clock: time.Now, Log: slog.New(slog.DiscardHandler)}
-	checker, err := check.Open(t.Context(), cfg)
+	checker, err := check.Open(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -163,8 +163,13 @@ func TestServersThatAreAway(t *testing.T) {
 		t.Errorf("Kafka and Redis away: %v\n%+v", err, report)
 	}
 	cfg.ClickHouseURL = "http://127.0.0.1:1/topk"
-	if _, err := check.Open(t.Context(), cfg); !errors.Is(err, topk.ErrUnavailable) {
-		t.Errorf("ClickHouse away: %v", err)
+	without, err := check.Open(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer without.Close()
+	if report, err := without.Run(ctx, check.Options{Days: 2, Charts: 5}); !errors.Is(err, topk.ErrUnavailable) || len(report.Unchecked) != 1 {
+		t.Errorf("ClickHouse away: %v\n%+v", err, report)
 	}
 }
 

@@ -68,7 +68,7 @@ func newSystem(t *testing.T) *system {
 		kgo.RecordPartitioner(kgo.ManualPartitioner()))
 	must(err)
 	t.Cleanup(s.kafka.Close)
-	s.checker, err = check.Open(ctx, check.Config{
+	s.checker, err = check.Open(check.Config{
 		ClickHouseURL: s.env.DSN, KafkaBrokers: s.env.Brokers, Snapshots: s.store, Clock: time.Now, Log: slog.New(slog.DiscardHandler),
 	})
 	must(err)

@@ -34,7 +34,7 @@ func TestReconcile(t *testing.T) {
 	store, err := snapshot.Open(ctx, env.RedisURL, snapshot.Options{Clock: time.Now, CopyFor: -1, ReadTimeout: 30 * time.Second})
 	must(err)
 	defer store.Close()
-	checker, err := check.Open(ctx, check.Config{
+	checker, err := check.Open(check.Config{
 		ClickHouseURL: env.DSN, KafkaBrokers: env.Brokers, Snapshots: store, Clock: time.Now, Log: slog.New(slog.DiscardHandler),
 	})
 	must(err)

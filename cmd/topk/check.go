@@ -103,7 +103,7 @@ func openChecker(ctx context.Context, ch clickhouseFlags, kafka brokerFlags, red
 	if err != nil {
 		return nil, nil, err
 	}
-	checker, err := check.Open(starting, check.Config{
+	checker, err := check.Open(check.Config{
 		ClickHouseURL: ch.ClickhouseURL, KafkaBrokers: kafka.KafkaBrokers, Snapshots: store, Clock: time.Now, Log: log,
 	})
 	if err != nil {
