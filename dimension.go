@@ -132,6 +132,20 @@ func (f Filter) Terms() []Term {
 	return slices.Clone(f.terms)
 }
 
+// Eager reports whether every value's chart is kept fresh, in every named
+// window, whether it is asked for or not: those of one term, but for playlists,
+// albums and artists, of which there are too many.
+func (f Filter) Eager() bool {
+	if len(f.terms) > 1 {
+		return false
+	}
+	switch f.Terms()[0].Dim {
+	case DimPlaylist, DimAlbum, DimArtist:
+		return false
+	}
+	return true
+}
+
 // String gives the canonical form; ParseFilter reads it back.
 func (f Filter) String() string {
 	terms := f.Terms()

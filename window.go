@@ -3,6 +3,7 @@ package topk
 import (
 	"fmt"
 	"math"
+	"slices"
 	"time"
 )
 
@@ -37,6 +38,9 @@ var (
 	ThisWeek   = Window{name: "this-week"}
 	namedOrder = []Window{LastHour, Last24h, Last7d, Last30d, AllTime, Today, ThisWeek}
 )
+
+// Windows lists the named windows.
+func Windows() []Window { return slices.Clone(namedOrder) }
 
 // ParseWindow reads a named window: 1h, 24h, 7d, 30d, all, today, this-week.
 func ParseWindow(s string) (Window, error) {

@@ -34,7 +34,7 @@ func (c *scheduleCommand) Validate() error {
 }
 
 func (c *scheduleCommand) Run(ctx context.Context, log *slog.Logger) error {
-	return serveMetrics(ctx, c.Listen, log, func(ctx context.Context, registry *prometheus.Registry) error {
+	return serveMetrics(ctx, c.Listen, log, func(ctx context.Context, registry *prometheus.Registry, _ *http.ServeMux) error {
 		return c.run(ctx, registry, log)
 	})
 }
@@ -136,7 +136,7 @@ func (c *reconcileCommand) Run(ctx context.Context, log *slog.Logger, terminal c
 			clickhouseFlags: c.clickhouseFlags, brokerFlags: c.brokerFlags, redisFlags: c.redisFlags,
 		}).Run(ctx, log, terminal)
 	}
-	return serveMetrics(ctx, c.Listen, log, func(ctx context.Context, registry *prometheus.Registry) (err error) {
+	return serveMetrics(ctx, c.Listen, log, func(ctx context.Context, registry *prometheus.Registry, _ *http.ServeMux) (err error) {
 		job, closeJob, err := c.job(ctx, c.clickhouseFlags, c.brokerFlags, c.redisFlags, registry, log)
 		if err != nil {
 			return err
@@ -146,8 +146,9 @@ func (c *reconcileCommand) Run(ctx context.Context, log *slog.Logger, terminal c
 	})
 }
 
-// serveMetrics answers /metrics and /healthz at the address while a role runs.
-func serveMetrics(ctx context.Context, address string, log *slog.Logger, role func(context.Context, *prometheus.Registry) error) error {
+// serveMetrics answers /metrics and /healthz at the address while a role runs,
+// and what else the role adds.
+func serveMetrics(ctx context.Context, address string, log *slog.Logger, role func(context.Context, *prometheus.Registry, *http.ServeMux) error) error {
 	listener, err := listen(address)
 	if err != nil {
 		return err
@@ -158,6 +159,6 @@ func serveMetrics(ctx context.Context, address string, log *slog.Logger, role fu
 	mux.HandleFunc("/healthz", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) })
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return serveHTTP(ctx, listener, mux, log, func() {}) })
-	group.Go(func() error { return role(ctx, registry) })
+	group.Go(func() error { return role(ctx, registry, mux) })
 	return group.Wait()
 }

@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/topk-charts/topk"
-	"github.com/topk-charts/topk/refresher"
 	"github.com/topk-charts/topk/snapshot"
 )
 
@@ -32,9 +31,9 @@ func (s *siege) recount(ctx context.Context, r *rand.Rand) {
 		{Dim: topk.DimGenre, Value: "pop"}, {Dim: topk.DimGenre, Value: "rock"},
 		{Dim: topk.DimSegment, Value: "free"}, {Dim: topk.DimSegment, Value: "premium"}, {Dim: topk.DimDevice, Value: "mobile"},
 	}
-	cadences := refresher.Cadences()
+	windows := topk.Windows()
 	for ; ctx.Err() == nil; pause(ctx, 100*time.Millisecond) {
-		term, window := terms[r.IntN(len(terms))], cadences[r.IntN(len(cadences))].Window
+		term, window := terms[r.IntN(len(terms))], windows[r.IntN(len(windows))]
 		filter := topk.NewFilter(term)
 		snap, err := store.Get(ctx, filter, window)
 		switch {

@@ -3,7 +3,9 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
+	"net/http"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -13,28 +15,42 @@ import (
 	"github.com/topk-charts/topk/snapshot"
 )
 
-// refreshTimeout bounds one statement and its publication.
-const refreshTimeout = time.Minute
+type refreshFlags struct {
+	MaxValues  int     `help:"Regions, segments and devices that have charts of their own; those that come later are answered by SQL." default:"20000" env:"TOPK_MAX_VALUES"`
+	MaxAsked   int     `help:"Charts per window that are kept because somebody asks for them: of playlists, albums, artists and of several terms." default:"1000" env:"TOPK_MAX_ASKED"`
+	CountShare float64 `help:"Share of one ClickHouse statement, run for ever, that counts of single charts may use." default:"0.25" env:"TOPK_COUNT_SHARE"`
+}
+
+func (f refreshFlags) check() error {
+	if f.CountShare <= 0 || f.CountShare > 2 {
+		return fmt.Errorf("--count-share must be above 0 and at most 2, not %v", f.CountShare)
+	}
+	if f.MaxValues < 1 || f.MaxAsked < 1 {
+		return errors.New("--max-values and --max-asked must be at least 1")
+	}
+	return nil
+}
 
 type refreshCommand struct {
-	Listen string `help:"Address of /metrics and /healthz." default:"127.0.0.1:8081" env:"TOPK_REFRESH_LISTEN"`
+	Listen string `help:"Address of /metrics, /healthz and /debug/chart?dim=&window=, the state of one chart." default:"127.0.0.1:8081" env:"TOPK_REFRESH_LISTEN"`
+	refreshFlags
 	calendarFlags
 	clickhouseFlags
 	redisFlags
 }
 
 func (c *refreshCommand) Validate() error {
-	return errors.Join(c.clickhouseFlags.check(), c.redisFlags.check(), checkAddresses("--listen", []string{c.Listen}))
+	return errors.Join(c.refreshFlags.check(), c.clickhouseFlags.check(), c.redisFlags.check(), checkAddresses("--listen", []string{c.Listen}))
 }
 
 func (c *refreshCommand) Run(ctx context.Context, log *slog.Logger) error {
-	return serveMetrics(ctx, c.Listen, log, func(ctx context.Context, registry *prometheus.Registry) error {
-		return c.refresh(ctx, registry, log)
+	return serveMetrics(ctx, c.Listen, log, func(ctx context.Context, registry *prometheus.Registry, mux *http.ServeMux) error {
+		return c.refresh(ctx, registry, mux, log)
 	})
 }
 
 // refresh keeps the snapshots fresh until ctx ends.
-func (c *refreshCommand) refresh(ctx context.Context, registry *prometheus.Registry, log *slog.Logger) (err error) {
+func (c *refreshCommand) refresh(ctx context.Context, registry *prometheus.Registry, mux *http.ServeMux, log *slog.Logger) (err error) {
 	starting, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
 	db, err := queries.Open(c.ClickhouseURL, c.calendar())
@@ -47,12 +63,11 @@ func (c *refreshCommand) refresh(ctx context.Context, registry *prometheus.Regis
 		return err
 	}
 	defer store.Close()
-	publisher, err := store.NewPublisher(snapshot.PublisherOptions{})
-	if err != nil {
-		return err
-	}
-	return refresher.New(refresher.Config{
-		DB: db, Snapshots: publisher, Cadences: refresher.Cadences(),
-		Clock: time.Now, Log: log, Registry: registry, Timeout: refreshTimeout,
-	}).Run(ctx)
+	r := refresher.New(refresher.Config{
+		DB: db, Snapshots: store.NewPublisher(snapshot.PublisherOptions{}), Calendar: c.calendar(),
+		Clock: time.Now, Log: log, Registry: registry,
+		MaxValues: c.MaxValues, MaxAsked: c.MaxAsked, CountShare: c.CountShare,
+	})
+	mux.Handle("/debug/chart", r.Debug())
+	return r.Run(ctx)
 }

@@ -24,11 +24,12 @@ type upCommand struct {
 	KafkaListen      string         `help:"Address of Kafka." default:"127.0.0.1:9092" env:"TOPK_KAFKA_LISTEN"`
 	RedisListen      string         `help:"Address of Redis." default:"127.0.0.1:6379" env:"TOPK_REDIS_LISTEN"`
 	Reconcile        reconcileFlags `embed:"" prefix:"reconcile-"`
+	refreshFlags
 	serveFlags
 }
 
 func (c *upCommand) Validate() error {
-	return errors.Join(c.topicFlags.check(), c.ruleFlags.check(), c.Reconcile.check(),
+	return errors.Join(c.topicFlags.check(), c.ruleFlags.check(), c.refreshFlags.check(), c.Reconcile.check(),
 		checkAddresses("--listen", []string{c.Listen}),
 		checkAddresses("--clickhouse-listen", []string{c.ClickhouseListen}),
 		checkAddresses("--kafka-listen", []string{c.KafkaListen}),
@@ -77,11 +78,11 @@ func (c *upCommand) Run(ctx context.Context, log *slog.Logger, terminal console)
 	}
 
 	serve := serveCommand{serveFlags: c.serveFlags, clickhouseFlags: clickhouse, brokerFlags: brokers, redisFlags: redis}
-	refresh := refreshCommand{calendarFlags: c.calendarFlags, clickhouseFlags: clickhouse, redisFlags: redis}
+	refresh := refreshCommand{refreshFlags: c.refreshFlags, calendarFlags: c.calendarFlags, clickhouseFlags: clickhouse, redisFlags: redis}
 	schedule := scheduleCommand{Reconcile: c.Reconcile, chainFlags: chain, redisFlags: redis}
 	registry := newRegistry()
 	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { return refresh.refresh(ctx, registry, log) })
+	group.Go(func() error { return refresh.refresh(ctx, registry, http.NewServeMux(), log) })
 	group.Go(func() error { return schedule.run(ctx, registry, log) })
 	group.Go(func() error {
 		return serve.serve(ctx, listener, registry, log, func() {

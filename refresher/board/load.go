@@ -1,0 +1,144 @@
+package board
+
+import (
+	"sync"
+	"time"
+
+	"github.com/topk-charts/topk"
+	"github.com/topk-charts/topk/refresher/topn"
+)
+
+// A load is the cold start of a board: each dimension is counted by one
+// statement, of a prefix of the log of its own.
+type load struct {
+	mu    sync.Mutex // statements are read side by side
+	hold  *hold
+	bases map[topk.Dimension]base
+	begun bool // a new period began meanwhile: nothing that was counted is in it
+}
+
+// Load begins the cold start of a new board, as of an instant. The dimensions
+// are loaded next, and then the board is told by Start where in the log it is.
+func (b *Board) Load(asOf time.Time) {
+	b.asOf, b.span = asOf, b.window.At(asOf, b.Calendar)
+	b.loading = &load{hold: &hold{}, bases: map[topk.Dimension]base{}}
+	b.holds = []*hold{b.loading.hold}
+}
+
+// A Loader takes the counts of one dimension: global, region, segment or device.
+// Loaders of several dimensions may run at the same time.
+type Loader struct {
+	board  *Board
+	dim    topk.Dimension
+	charts map[string]*Chart
+}
+
+// Loader loads a dimension. It may be made again to start anew.
+func (b *Board) Loader(dim topk.Dimension) *Loader {
+	l := &Loader{board: b, dim: dim, charts: map[string]*Chart{}}
+	if dim == topk.DimGlobal {
+		b.global = topn.NewDense(b.Songs)
+		return l
+	}
+	b.loading.mu.Lock()
+	defer b.loading.mu.Unlock()
+	for i, c := range b.eager {
+		if c != nil && c.Filter.Terms()[0].Dim == dim {
+			b.eager[i] = nil
+		}
+	}
+	return l
+}
+
+// Value says how many plays a value has in all, and that songs of which no row
+// comes have at most floor; with 0 there are no others. It comes before the
+// value's rows.
+func (l *Loader) Value(val string, floor, total uint64) {
+	if l.dim == topk.DimGlobal {
+		return
+	}
+	v, ok := l.board.Values.Of(topk.Term{Dim: l.dim, Value: val})
+	if !ok {
+		return
+	}
+	l.board.loading.mu.Lock()
+	c := l.board.chartOf(v)
+	l.board.loading.mu.Unlock()
+	c.counts.Reset(topn.AtMost(floor), total)
+	c.stirred = true
+	l.charts[val] = c
+}
+
+// Row is the plays of one song.
+func (l *Loader) Row(val string, song topn.Song, plays uint64) {
+	if l.dim == topk.DimGlobal {
+		l.board.global.Put(song, plays)
+		return
+	}
+	if c := l.charts[val]; c != nil { // else there is no room for the value
+		c.counts.Put(song, plays)
+	}
+}
+
+// Done says which prefix of the log was counted.
+func (l *Loader) Done(below topk.Watermark) {
+	l.board.loading.mu.Lock()
+	defer l.board.loading.mu.Unlock()
+	l.board.loading.bases[l.dim] = base{below: below, span: l.board.span}
+}
+
+// Start says where in the log the board is: not beyond any of the prefixes that
+// were counted. early are the plays below it whose time has not come.
+func (b *Board) Start(next topk.Watermark, early []Play) {
+	b.next = next
+	for _, p := range early {
+		b.early.push(p)
+	}
+}
+
+// Loading reports whether the board has not yet passed what was counted.
+func (b *Board) Loading() bool { return b.loading != nil }
+
+// finishLoading replays the journal once the board has passed every prefix that
+// was counted.
+func (b *Board) finishLoading() {
+	l := b.loading
+	for _, base := range l.bases {
+		if !b.next.Covers(base.below) {
+			return
+		}
+	}
+	b.loading = nil
+	for i := range b.journal {
+		e := &b.journal[i]
+		if base := l.bases[topk.DimGlobal]; !l.begun || !base.has(&e.Play) {
+			b.replayDense(e, base)
+		}
+		for _, v := range e.Values {
+			base := l.bases[b.Values.Term(v).Dim]
+			if !l.begun || !base.has(&e.Play) {
+				b.replay(b.chartOf(v), e, base)
+			}
+		}
+	}
+	b.release(l.hold)
+	b.whole.stirred = true
+	for c := range b.All() {
+		if c.counts != nil {
+			c.unsettled = false
+			if !c.counts.Settle() {
+				b.distrust(c)
+			}
+		}
+	}
+}
+
+func (b *Board) replayDense(e *entry, base base) {
+	held := base.has(&e.Play)
+	switch {
+	case e.fate == came && !held && e.TS >= b.span.Start.UnixMilli():
+		b.global.Add(e.Song)
+	case e.fate != came && held:
+		b.global.Expire(e.Song)
+	}
+}
