@@ -40,6 +40,7 @@ func render(name string, choice any) (string, error) {
 type DB struct {
 	conn     driver.Conn
 	calendar topk.Calendar
+	thinning thinning
 }
 
 // Open prepares to ask the ClickHouse of a URL (http://, https:// or
@@ -55,7 +56,7 @@ func Open(url string, calendar topk.Calendar) (*DB, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open ClickHouse: %w", err)
 	}
-	return &DB{conn: conn, calendar: calendar}, nil
+	return &DB{conn: conn, calendar: calendar, thinning: defaultThinning}, nil
 }
 
 // Close releases the connections.

@@ -1,0 +1,319 @@
+package queries
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/ClickHouse/clickhouse-go/v2"
+	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
+
+	"github.com/topk-charts/topk"
+)
+
+// A Play is one counted play of the log, as charts count it.
+type Play struct {
+	Src                    uint32
+	Koff                   uint64
+	TS                     int64 // event time, epoch ms
+	SongID                 string
+	Country                string // "" when unknown
+	Region                 string // country or country/city; "" when unknown
+	Device                 string // "" when unknown
+	Segments               []string
+	ContextKind, ContextID string
+}
+
+// A LogPosition is how far a follower has read the log. It comes from Counts
+// and moves on by Arrivals.
+type LogPosition struct {
+	Next     topk.Watermark // the next offset to read, per source
+	Heads    topk.Watermark // the next offset to be written, per source, as last seen
+	Rewrites uint64         // rows of the table rewrites, as last seen
+
+	// at bounds from below when the unread rows of a source came in, in epoch
+	// ms; a source without a bound costs a look into all of the log's parts.
+	at map[uint32]int64
+}
+
+// ErrRewritten: history is not the one that was read. A follower starts anew.
+var ErrRewritten = errors.New("the history of plays was rewritten")
+
+// Arrivals reads the counted plays beyond pos, in order per source, from one
+// snapshot of the log, and gives the position after them; more when a source
+// has further ones. Of each source at most limit offsets are read, from its
+// next play on. Plays that do not count move the position too.
+//
+// ErrRewritten when the log is not the one that pos was read from.
+func (db *DB) Arrivals(ctx context.Context, pos LogPosition, limit int, read func(Play) error) (next LogPosition, more bool, err error) {
+	fail := func(err error) (LogPosition, bool, error) {
+		return LogPosition{}, false, fmt.Errorf("plays beyond a position of the log: %w", err)
+	}
+	sources := slices.Sorted(maps.Keys(pos.Next))
+	sql, err := render("arrivals.sql", struct{ Sources []uint32 }{sources})
+	if err != nil {
+		return fail(err)
+	}
+	nexts, ats := make([]uint64, len(sources)), make([]int64, len(sources))
+	for i, src := range sources {
+		nexts[i], ats[i] = pos.Next[src], pos.at[src]
+	}
+	args := []any{
+		clickhouse.Named("sources", sources), clickhouse.Named("nexts", nexts), clickhouse.Named("ats", ats),
+		clickhouse.Named("limit", uint64(limit)),
+	}
+	next = LogPosition{Next: maps.Clone(pos.Next), Heads: topk.Watermark{}, Rewrites: pos.Rewrites, at: maps.Clone(pos.at)}
+	if next.Next == nil {
+		next.Next = topk.Watermark{}
+	}
+	if next.at == nil {
+		next.at = map[uint32]int64{}
+	}
+	var p Play
+	var kind uint8
+	var head, rewrites uint64
+	var at int64
+	err = db.scan(ctx, sql, args, func(rows driver.Rows) error {
+		if err := rows.Scan(&kind, &p.Src, &p.Koff, &head, &at, &p.TS, &p.SongID, &p.Country, &p.Region, &p.Device,
+			&p.Segments, &p.ContextKind, &p.ContextID, &rewrites); err != nil {
+			return err
+		}
+		if kind == 1 {
+			return read(p)
+		}
+		if rewrites != pos.Rewrites || head < pos.Heads[p.Src] {
+			return ErrRewritten
+		}
+		next.Heads[p.Src] = head
+		if head <= pos.Next[p.Src] {
+			return nil
+		}
+		to := p.Koff + uint64(limit) // from the first unread row
+		if to < head {
+			more = true
+		}
+		next.Next[p.Src], next.at[p.Src] = min(to, head), at
+		return nil
+	})
+	if err != nil {
+		return fail(err)
+	}
+	return next, more, db.onlyExpired(ctx, pos.Heads, next.Heads)
+}
+
+// onlyExpired is ErrRewritten when a source is gone that the log would still
+// keep.
+func (db *DB) onlyExpired(ctx context.Context, before, after topk.Watermark) error {
+	var gone []uint32
+	for src := range before {
+		if _, there := after[src]; !there {
+			gone = append(gone, src)
+		}
+	}
+	if len(gone) == 0 {
+		return nil
+	}
+	sql, err := render("gone.sql", nil)
+	if err != nil {
+		return err
+	}
+	expired := 0
+	err = db.scan(ctx, sql, []any{clickhouse.Named("sources", gone)}, func(rows driver.Rows) error {
+		var src uint32
+		expired++
+		return rows.Scan(&src)
+	})
+	if err != nil {
+		return fmt.Errorf("sources that are gone from the log: %w", err)
+	}
+	if expired < len(gone) {
+		return ErrRewritten
+	}
+	return nil
+}
+
+// Leaving reads the counted plays of a span of event time that lie below the
+// watermark, in any order: those that leave a window, or, of a span that lies
+// ahead, those whose time has not come.
+func (db *DB) Leaving(ctx context.Context, span topk.Span, below topk.Watermark, read func(Play) error) error {
+	if len(below) == 0 {
+		return nil
+	}
+	sql, err := render("leaving.sql", nil)
+	if err != nil {
+		return err
+	}
+	sources := slices.Sorted(maps.Keys(below))
+	nexts := make([]uint64, len(sources))
+	for i, src := range sources {
+		nexts[i] = below[src]
+	}
+	args := []any{
+		at("from", span.Start), at("to", span.End), at("atFrom", rawPlan(span).atFrom()),
+		clickhouse.Named("sources", sources), clickhouse.Named("nexts", nexts),
+	}
+	var p Play
+	err = db.scan(ctx, sql, args, func(rows driver.Rows) error {
+		if err := rows.Scan(&p.Src, &p.Koff, &p.TS, &p.SongID, &p.Country, &p.Region, &p.Device,
+			&p.Segments, &p.ContextKind, &p.ContextID); err != nil {
+			return err
+		}
+		return read(p)
+	})
+	if err != nil {
+		return fmt.Errorf("plays from %s to %s: %w", span.Start, span.End, err)
+	}
+	return nil
+}
+
+// A CountsReader takes what Counts counts. Slices it is given are good for the
+// one call.
+type CountsReader interface {
+	// Begin comes first, and again when the count is made anew: what was read
+	// is to be forgotten.
+	Begin()
+	// Floor comes before the rows of each value: the plays in each window of
+	// all its songs, and how many plays at most a song has that is not given;
+	// floor 0 when all songs are.
+	Floor(val string, floors, totals []uint64)
+	// Row is a song of the value, and its plays in each window.
+	Row(val, songID string, plays []uint64)
+}
+
+// thinning says which songs Counts leaves out.
+type thinning struct {
+	many   int // a value with more songs than this is thinned,
+	kept   int // so that about so many of its songs are given per window,
+	sample int // as found by looking at one song of so many
+}
+
+var defaultThinning = thinning{many: 20_000, kept: 15_000, sample: 16}
+
+// Counts counts, of every value of one dimension (global, region, segment or
+// device), every song's plays in several windows at once, as of now and of one
+// prefix of the log: the position it gives. The values come in any order.
+//
+// Of values with very many songs only those are given that have many plays in
+// one of the windows (see CountsReader.Floor), except of global.
+func (db *DB) Counts(ctx context.Context, dim topk.Dimension, windows []topk.Window, now time.Time, c CountsReader) (LogPosition, error) {
+	fail := func(err error) (LogPosition, error) {
+		return LogPosition{}, fmt.Errorf("counts of %s: %w", dim, err)
+	}
+	type songs struct {
+		Dim     topk.Dimension
+		Windows []topk.Window
+		Sampled bool
+	}
+	sql, err := render("counts.sql", struct {
+		songs
+		Thinned bool
+		Sample  songs
+	}{songs{dim, windows, false}, dim != topk.DimGlobal, songs{dim, windows, true}})
+	if err != nil {
+		return fail(err)
+	}
+	var pos LogPosition
+	// Before the counts: a rewrite in between is then noticed by whoever goes on
+	// from here.
+	if err := db.scan(ctx, "SELECT count() FROM rewrites", nil, func(rows driver.Rows) error {
+		return rows.Scan(&pos.Rewrites)
+	}); err != nil {
+		return fail(err)
+	}
+	plays := make([]uint64, len(windows))
+	err = untilPrefix(ctx, func() error {
+		c.Begin()
+		pos.Next, pos.Heads = topk.Watermark{}, topk.Watermark{}
+		return db.scan(ctx, sql, db.countsArgs(dim, windows, now), func(rows driver.Rows) error {
+			var val, packed string
+			var totals, floors []uint64
+			var src uint32
+			var next, head uint64
+			var behind bool
+			if err := rows.Scan(&val, &totals, &floors, &packed, &src, &next, &head, &behind); err != nil {
+				return err
+			}
+			if next > 0 {
+				if head > 0 {
+					pos.Heads[src] = head
+				}
+				return wmRow(pos.Next, src, next, behind)
+			}
+			if len(floors) == 0 {
+				floors = make([]uint64, len(windows))
+			}
+			c.Floor(val, floors, totals)
+			return unpack(packed, plays, func(songID string) { c.Row(val, songID, plays) })
+		})
+	})
+	if err != nil {
+		return fail(err)
+	}
+	return pos, nil
+}
+
+func (db *DB) countsArgs(dim topk.Dimension, windows []topk.Window, now time.Time) []any {
+	t := db.thinning
+	args := []any{
+		clickhouse.Named("dim", string(dim)),
+		clickhouse.Named("many", uint32(t.many/t.sample)), clickhouse.Named("kept", uint32(t.kept/t.sample)),
+		clickhouse.Named("sample", uint32(t.sample)),
+	}
+	atFrom := now
+	for i, w := range windows {
+		p := planOf(w.At(now, db.calendar))
+		n := strconv.Itoa(i)
+		args = append(args,
+			at("from"+n, p.from), at("hourFrom"+n, p.hourFrom), at("dayFrom"+n, p.dayFrom),
+			at("dayTo"+n, p.dayTo), at("hourTo"+n, p.hourTo), at("to"+n, p.to))
+		if _, raw := p.oldestRaw(); raw && p.atFrom().Before(atFrom) {
+			atFrom = p.atFrom()
+		}
+	}
+	return append(args, at("atFrom", atFrom))
+}
+
+// unpack reads songs in ClickHouse's RowBinary: each a string and its plays.
+func unpack(rows string, plays []uint64, read func(songID string)) error {
+	b := []byte(rows)
+	for len(b) > 0 {
+		length, n := binary.Uvarint(b)
+		if n <= 0 || uint64(len(b)-n) < length+8*uint64(len(plays)) {
+			return errors.New("packed songs are cut off")
+		}
+		songID := string(b[n : n+int(length)])
+		b = b[n+int(length):]
+		for i := range plays {
+			plays[i] = binary.LittleEndian.Uint64(b[8*i:])
+		}
+		b = b[8*len(plays):]
+		read(songID)
+	}
+	return nil
+}
+
+// CatalogSince reads the catalog's entries that were last written at or after a
+// time. Entries appear a little later than the time they bear.
+func (db *DB) CatalogSince(ctx context.Context, since time.Time, read func(song topk.Song, updatedAt time.Time) error) error {
+	sql, err := render("catalog_since.sql", nil)
+	if err != nil {
+		return err
+	}
+	err = db.scan(ctx, sql, []any{at("since", since)}, func(rows driver.Rows) error {
+		var s topk.Song
+		var updatedAt time.Time
+		if err := rows.Scan(&s.SongID, &s.Title, &s.ArtistID, &s.Artist, &s.Genres, &s.DurationMS, &updatedAt); err != nil {
+			return err
+		}
+		return read(s, updatedAt)
+	})
+	if err != nil {
+		return fmt.Errorf("catalog since %s: %w", since, err)
+	}
+	return nil
+}
