@@ -138,12 +138,16 @@ func (r *Refresher) refresh(ctx context.Context, dim topk.Dimension, w topk.Wind
 
 	var failed []error
 	changed := 0
-	for _, outcome := range r.Snapshots.PutMany(ctx, current) {
+	changes := make([]snapshot.Change, len(current))
+	for i, c := range current {
+		changes[i] = snapshot.Whole(c)
+	}
+	for i, outcome := range r.Snapshots.Publish(ctx, changes) {
 		// Stale: another refresher was faster.
 		if outcome.Err != nil && !errors.Is(outcome.Err, snapshot.ErrStale) {
 			failed = append(failed, outcome.Err)
 		}
-		changed += outcome.Changed
+		changed += len(changes[i].Set)
 	}
 	if len(failed) > 0 {
 		return nil, fmt.Errorf("publish: %d of %d charts failed, the first: %w", len(failed), len(current), failed[0])

@@ -47,10 +47,7 @@ func (c *refreshCommand) refresh(ctx context.Context, registry *prometheus.Regis
 		return err
 	}
 	defer store.Close()
-	publisher, err := store.NewPublisher(snapshot.PublisherOptions{})
-	if err != nil {
-		return err
-	}
+	publisher := store.NewPublisher(snapshot.PublisherOptions{})
 	return refresher.New(refresher.Config{
 		DB: db, Snapshots: publisher, Cadences: refresher.Cadences(),
 		Clock: time.Now, Log: log, Registry: registry, Timeout: refreshTimeout,
