@@ -42,12 +42,9 @@ func BenchmarkTop(b *testing.B) {
 		b.Fatal(err)
 	}
 	b.Cleanup(store.Close)
-	writer, err := store.NewPublisher(snapshot.PublisherOptions{})
-	if err != nil {
-		b.Fatal(err)
-	}
+	writer := store.NewPublisher(snapshot.PublisherOptions{})
 	india := topk.NewFilter(topk.Term{Dim: topk.DimRegion, Value: "IN"})
-	if _, err := writer.Put(b.Context(), playsChart(india, topk.Last24h, serviceStart, playsOf(200))); err != nil {
+	if err := writer.Put(b.Context(), playsChart(india, topk.Last24h, serviceStart, playsOf(200))); err != nil {
 		b.Fatal(err)
 	}
 	handler, err := api.New(api.Config{Queries: &truth{}, Snapshots: store, Clock: s.clock, Registry: prometheus.NewRegistry()})

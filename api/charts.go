@@ -15,6 +15,8 @@ import (
 
 	"github.com/cespare/xxhash/v2"
 	"github.com/maypok86/otter/v2"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
 	"golang.org/x/sync/singleflight"
 
 	"github.com/topk-charts/topk"
@@ -61,6 +63,10 @@ func newChartAPI(cfg Config, gate *gate, catalog *catalog, metrics apiMetrics) (
 	if err != nil {
 		return nil, fmt.Errorf("chart requests: %w", err)
 	}
+	promauto.With(cfg.Registry).NewCounterFunc(prometheus.CounterOpts{
+		Name: "topk_api_wants_dropped_total",
+		Help: "Times that the refresher was not told of a chart that is wanted: Redis was away, or too much was wanted at once.",
+	}, func() float64 { return float64(cfg.Snapshots.WantsDropped()) })
 	return &chartAPI{
 		queries: cfg.Queries, snapshots: cfg.Snapshots, gate: gate, catalog: catalog, clock: cfg.Clock,
 		limits: cfg.Limits, log: cfg.Log, metrics: metrics, requests: requests, ready: ready,
@@ -73,6 +79,7 @@ type chartRequest struct {
 	window topk.Window
 	k      int
 	key    string // snapshot.TopKey
+	eager  bool   // snapshot.Eager
 }
 
 // parseChartRequest is strict: a parameter that is misspelt or given twice would
@@ -95,6 +102,7 @@ func parseChartRequest(rawQuery string) (chartRequest, error) {
 		return chartRequest{}, badParameters(q.problems)
 	}
 	req.key = snapshot.TopKey(req.filter, req.window)
+	req.eager = snapshot.Eager(req.filter, req.window)
 	return req, nil
 }
 
@@ -169,9 +177,16 @@ func (a *chartAPI) top(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	wanted := false
 	if !req.window.Fixed() {
 		snap, err := a.snapshots.Get(r.Context(), req.filter, req.window)
+		// Only for what a snapshot could answer. One that is kept on demand is
+		// wanted again with each request, or it would be given up.
+		wanted = req.k <= topk.SnapshotSize && (!req.eager || errors.Is(err, topk.ErrNotFound))
 		if err == nil && req.fits(snap.Chart) {
+			if wanted {
+				a.snapshots.Want(req.filter, req.window)
+			}
 			if !a.isStale(snap.Chart) || !a.computeInstead(w, r, req) {
 				a.metrics.fromSnapshot.Inc()
 				a.writeReady(w, r, req, snap)
@@ -184,7 +199,11 @@ func (a *chartAPI) top(w http.ResponseWriter, r *http.Request) error {
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), a.limits.RequestTime)
 	defer cancel()
-	return a.topElsewhere(ctx, w, req)
+	err = a.topElsewhere(ctx, w, req)
+	if wanted && !errors.Is(err, topk.ErrInvalid) {
+		a.snapshots.Want(req.filter, req.window)
+	}
+	return err
 }
 
 // computeInstead answers with a computed chart in place of a snapshot that

@@ -170,9 +170,7 @@ func newService(t *testing.T, change ...func(*api.Config)) *service {
 		t.Fatal(err)
 	}
 	t.Cleanup(s.store.Close)
-	if s.writer, err = s.store.NewPublisher(snapshot.PublisherOptions{}); err != nil {
-		t.Fatal(err)
-	}
+	s.writer = s.store.NewPublisher(snapshot.PublisherOptions{})
 	cfg := api.Config{Queries: s.truth, Snapshots: s.store, Clock: s.clock, Registry: s.registry}
 	for _, f := range change {
 		f(&cfg)
@@ -212,7 +210,7 @@ func (s *service) advance(d time.Duration) {
 // publish makes the snapshot of a chart as of now.
 func (s *service) publish(f topk.Filter, w topk.Window, plays map[string]uint64) {
 	s.Helper()
-	if _, err := s.writer.Put(s.Context(), playsChart(f, w, s.clock(), plays)); err != nil {
+	if err := s.writer.Put(s.Context(), playsChart(f, w, s.clock(), plays)); err != nil {
 		s.Fatal(err)
 	}
 }

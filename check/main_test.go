@@ -198,10 +198,7 @@ func (s *system) during() (stop func()) {
 // refresh keeps the snapshots fresh until stop.
 func (s *system) refresh() (stop func()) {
 	s.Helper()
-	publisher, err := s.store.NewPublisher(snapshot.PublisherOptions{})
-	if err != nil {
-		s.Fatal(err)
-	}
+	publisher := s.store.NewPublisher(snapshot.PublisherOptions{})
 	r := refresher.New(refresher.Config{
 		DB: s.db, Snapshots: publisher, Cadences: refresher.Cadences(), Clock: time.Now,
 		Log: slog.New(slog.DiscardHandler), Registry: prometheus.NewRegistry(), Timeout: time.Minute,

@@ -62,16 +62,14 @@ func TestReconcile(t *testing.T) {
 	outcomes("1", "0")
 
 	// One chart as it must be, and one of a play that nobody sent.
-	publisher, err := store.NewPublisher(snapshot.PublisherOptions{})
-	must(err)
+	publisher := store.NewPublisher(snapshot.PublisherOptions{})
 	now := time.Now()
 	right := topk.Chart{Window: topk.LastHour, AsOf: now, Span: topk.LastHour.At(now, topk.DefaultCalendar()), Watermark: topk.Watermark{}}
 	wrong := right
 	wrong.Filter = topk.NewFilter(topk.Term{Dim: topk.DimDevice, Value: "mobile"})
 	wrong.Entries, wrong.TotalPlays = []topk.Entry{{Rank: 1, SongID: "s1", Plays: 1}}, 1
 	for _, c := range []topk.Chart{right, wrong} {
-		_, err := publisher.Put(ctx, c)
-		must(err)
+		must(publisher.Put(ctx, c))
 	}
 	if err := reconciler.Run(ctx); !errors.Is(err, loader.ErrDiffers) {
 		t.Errorf("a wrong chart: %v", err)

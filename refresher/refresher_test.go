@@ -43,10 +43,7 @@ func TestSnapshotsFollowThePlays(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer store.Close()
-	publisher, err := store.NewPublisher(snapshot.PublisherOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
+	publisher := store.NewPublisher(snapshot.PublisherOptions{})
 
 	// The clock stands at now, moved by what the test adds.
 	now := time.Now()

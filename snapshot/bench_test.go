@@ -3,6 +3,7 @@ package snapshot_test
 import (
 	"context"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -19,60 +20,89 @@ func full(f topk.Filter) topk.Chart {
 	return chart(f, 1, plays)
 }
 
-// tick makes the next version, in which three songs were played.
-func tick(c *topk.Chart, n int) {
-	c.AsOf = c.AsOf.Add(time.Millisecond)
-	for i := range 3 {
-		c.Entries[(n+67*i)%len(c.Entries)].Plays++
-	}
-	topk.RankEntries(c.Entries)
-}
-
-func BenchmarkPut(b *testing.B) {
-	b.Run("changes", func(b *testing.B) {
-		store := open(b, startServer(b).url(), snapshot.Options{})
-		p, c := publisher(b, store, snapshot.PublisherOptions{}), full(global)
-		for n := 0; b.Loop(); n++ {
-			tick(&c, n)
-			put(b, p, c)
-		}
-	})
-	b.Run("full", func(b *testing.B) {
-		store := open(b, startServer(b).url(), snapshot.Options{})
-		c := full(global)
-		for n := 0; b.Loop(); n++ {
-			tick(&c, n)
-			put(b, publisher(b, store, snapshot.PublisherOptions{}), c) // which remembers nothing
-		}
-	})
-}
-
-func BenchmarkPutMany(b *testing.B) {
-	const charts = 128
-	store := open(b, startServer(b).url(), snapshot.Options{})
-	p := publisher(b, store, snapshot.PublisherOptions{})
-	all := make([]topk.Chart, charts)
-	for i := range all {
-		all[i] = full(topk.NewFilter(topk.Term{Dim: topk.DimPlaylist, Value: fmt.Sprint(i)}))
-	}
-	for n := 0; b.Loop(); n++ {
-		for i := range all {
-			tick(&all[i], n)
-		}
-		for _, out := range p.PutMany(b.Context(), all) {
-			if out.Err != nil {
-				b.Fatal(out.Err)
+// BenchmarkPublish publishes batches of changes of 1,000 charts of 200 entries,
+// as a refresher does each tick, and tells what one change costs: the time that
+// passes, the CPU of Redis, and what is allocated here.
+func BenchmarkPublish(b *testing.B) {
+	const charts = 1000
+	for _, bench := range []struct {
+		name    string
+		changed int
+	}{{"affirmed", 0}, {"changed=6", 6}, {"whole", topk.SnapshotSize}} {
+		b.Run(bench.name, func(b *testing.B) {
+			srv := startServer(b)
+			p := open(b, srv.url(), snapshot.Options{}).NewPublisher(snapshot.PublisherOptions{})
+			watermark := topk.Watermark{}
+			for src := range uint32(12) {
+				watermark[src] = 1_234_567_890
 			}
-		}
+			changes := make([]snapshot.Change, charts)
+			for i := range changes {
+				changes[i] = snapshot.Whole(full(topk.NewFilter(topk.Term{Dim: topk.DimPlaylist, Value: fmt.Sprint(i)})))
+			}
+			publish := func() {
+				for _, out := range p.Publish(b.Context(), changes) {
+					if out.Err != nil {
+						b.Fatal(out.Err)
+					}
+				}
+			}
+			publish()
+			before := cpuTime(b, srv)
+			b.ReportAllocs()
+			for b.Loop() {
+				shared := snapshot.EncodeWatermark(watermark)
+				for i := range changes {
+					c := &changes[i]
+					c.Base, c.AsOf, c.Watermark = c.Version(), c.AsOf.Add(time.Second), shared
+					c.Set = c.Set[:bench.changed]
+					for j := range c.Set {
+						c.Set[j].Plays++
+					}
+					if bench.changed == c.Size {
+						c.Base = 0
+					}
+				}
+				publish()
+			}
+			n := float64(b.N * charts)
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/n, "ns/change")
+			b.ReportMetric(float64(cpuTime(b, srv)-before)/n, "redis-ns/change")
+		})
 	}
-	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*charts), "ns/chart")
+}
+
+// cpuTime is how long the server has been computing.
+func cpuTime(b *testing.B, srv *server) time.Duration {
+	b.Helper()
+	var total time.Duration
+	for line := range strings.Lines(srv.do(b, "INFO", "cpu")) {
+		name, seconds, _ := strings.Cut(strings.TrimSpace(line), ":")
+		if name != "used_cpu_user" && name != "used_cpu_sys" {
+			continue
+		}
+		used, err := time.ParseDuration(seconds + "s")
+		if err != nil {
+			b.Fatal(err)
+		}
+		total += used
+	}
+	return total
 }
 
 func BenchmarkGet(b *testing.B) {
 	for name, copyFor := range map[string]time.Duration{"redis": -1, "copy": time.Hour} {
 		b.Run(name, func(b *testing.B) {
 			store := open(b, startServer(b).url(), snapshot.Options{CopyFor: copyFor})
-			put(b, publisher(b, store, snapshot.PublisherOptions{}), full(india))
+			change := snapshot.Whole(full(india))
+			change.Previous = &snapshot.Previous{AsOf: noon}
+			for _, e := range change.Set {
+				change.Previous.SongIDs = append(change.Previous.SongIDs, e.SongID)
+			}
+			p := store.NewPublisher(snapshot.PublisherOptions{})
+			if out := p.Publish(b.Context(), []snapshot.Change{change}); out[0].Err != nil {
+				b.Fatal(out[0].Err)
+			}
 			b.RunParallel(func(pb *testing.PB) {
 				for pb.Next() {
 					if _, err := store.Get(context.Background(), india, topk.Last24h); err != nil {

@@ -48,10 +48,8 @@ func TestCluster(t *testing.T) {
 			f := topk.NewFilter(topk.Term{Dim: topk.DimPlaylist, Value: fmt.Sprint(i)})
 			charts = append(charts, chart(f, version, map[string]uint64{"a": uint64(i), "b": uint64(version)}))
 		}
-		for i, out := range p.PutMany(t.Context(), charts) {
-			if out.Err != nil {
-				t.Fatalf("chart %d: %v", i, out.Err)
-			}
+		if _, errs := p.put(t.Context(), charts...); errors.Join(errs...) != nil {
+			t.Fatal(errors.Join(errs...))
 		}
 		for _, c := range charts {
 			wantChart(t, store, c)
@@ -81,16 +79,17 @@ func TestClusterWithoutOneShard(t *testing.T) {
 	}
 	nodes[2].kill()
 	published, failed := 0, 0
-	for i, out := range p.PutMany(t.Context(), charts) {
+	_, errs := p.put(t.Context(), charts...)
+	for i, err := range errs {
 		switch {
-		case out.Err == nil:
+		case err == nil:
 			published++
 			wantChart(t, store, charts[i])
-		case errors.Is(out.Err, topk.ErrUnavailable):
+		case errors.Is(err, topk.ErrUnavailable):
 			failed++
 			wantGetError(t, store, charts[i].Filter, topk.ErrUnavailable)
 		default:
-			t.Errorf("chart %d: %v", i, out.Err)
+			t.Errorf("chart %d: %v", i, err)
 		}
 	}
 	if published == 0 || failed == 0 {

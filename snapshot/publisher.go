@@ -8,11 +8,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
 	"strconv"
 	"time"
 
-	"github.com/maypok86/otter/v2"
 	"github.com/redis/rueidis"
 
 	"github.com/topk-charts/topk"
@@ -25,23 +23,30 @@ import (
 // is repeated because the answer to the first was lost.
 var ErrStale = errors.New("a version as new is already published")
 
+// ErrBehind says that Redis does not hold the base of a difference as this
+// publisher wrote it: it was flushed, failed over to a replica that lagged, lost
+// one of the chart's keys, or another publisher wrote the chart. Nothing was
+// written: send the whole chart.
+var ErrBehind = errors.New("the base of the difference is not what Redis holds")
+
 // maxPlays is the first count that a ZSET cannot hold exactly: its scores are
 // doubles.
 const maxPlays = 1 << 53
 
+// ttlParts is how many times within its TTL a chart's expiry is put off, at
+// most, by differences. Doing it with each of them would be a third of their
+// cost.
+const ttlParts = 12
+
 // PublisherOptions of a Publisher; every one has a default.
 type PublisherOptions struct {
-	// TTL is how long a chart stays without being published again: how long an
-	// outage of ClickHouse may last until there is nothing to serve. Its AsOf
-	// tells readers how old it is. Default 6 hours.
+	// TTL is how long a chart stays without being published again, less at most
+	// a twelfth: how long an outage of ClickHouse may last until there is nothing
+	// to serve. Its AsOf tells readers how old it is. Default 6 hours.
 	TTL time.Duration
 	// Batch is how many charts go to Redis in one pipeline. Default 128, which
 	// is at most 2 MB.
 	Batch int
-	// MaxCharts bounds the charts of which the publisher remembers what it
-	// wrote, about 8 KB each; the others are written in full each time.
-	// Default 30,000.
-	MaxCharts int
 }
 
 func (o PublisherOptions) withDefaults() PublisherOptions {
@@ -51,14 +56,12 @@ func (o PublisherOptions) withDefaults() PublisherOptions {
 	if o.Batch == 0 {
 		o.Batch = 128
 	}
-	if o.MaxCharts == 0 {
-		o.MaxCharts = 30_000
-	}
 	return o
 }
 
 // A Publisher writes snapshots. It is safe for concurrent use, and several may
-// write the same charts: the newest version wins.
+// write the same charts: the newest version wins. It remembers nothing about
+// the charts.
 //
 // The version of a chart is its AsOf in milliseconds. Redis takes only a
 // version greater than the one it holds, in the same step as it is written, so
@@ -70,77 +73,121 @@ func (o PublisherOptions) withDefaults() PublisherOptions {
 // The price is that clocks of writers must not disagree by more than the charts
 // may stand still when one takes over from another.
 //
-// Counts are absolute and only changed members are sent: the publisher
-// remembers what it last wrote, and names that version as the base of the
-// difference. When Redis holds anything else, after a flush, a fail-over to a
-// replica that lagged, or the write of another publisher, it refuses the
-// difference and the chart is sent in full.
+// Counts are absolute, and a change may hold only the members that differ from
+// an earlier version, its base. Redis applies it only onto that version, and
+// only when this publisher wrote it: two publishers may write different charts
+// of one version.
 type Publisher struct {
 	store *Store
 	opts  PublisherOptions
 	id    string
-	wrote *otter.Cache[string, written] // by TopKey
-}
-
-// written is what Redis was last known to take from this publisher.
-type written struct {
-	version uint64
-	entries []topk.Entry
 }
 
 //go:embed write.lua
 var writeSource string
 
-// writeHash is what EVALSHA takes for the script. (The client has its own way of
-// running one script many times, but that first loads it into every node each
-// time, and fails when one replica of a cluster is away.)
-var writeHash = fmt.Sprintf("%x", sha1.Sum([]byte(writeSource)))
+//go:embed remove.lua
+var removeSource string
 
-// NewPublisher makes a publisher that writes through the store's connections.
-func (s *Store) NewPublisher(opts PublisherOptions) (*Publisher, error) {
-	opts = opts.withDefaults()
-	wrote, err := otter.New(&otter.Options[string, written]{MaximumSize: opts.MaxCharts})
-	if err != nil {
-		return nil, fmt.Errorf("snapshot: publisher: %w", err)
-	}
-	return &Publisher{store: s, opts: opts, id: rand.Text(), wrote: wrote}, nil
+var (
+	writeScript  = newScript(writeSource)
+	removeScript = newScript(removeSource)
+)
+
+// A script is known to Redis by its hash, once it has seen its text. (The client
+// has its own way of running one script many times, but that first loads it into
+// every node each time, and fails when one replica of a cluster is away.)
+type script struct{ source, hash string }
+
+func newScript(source string) script {
+	return script{source, fmt.Sprintf("%x", sha1.Sum([]byte(source)))}
 }
 
-// An Outcome is what became of one chart.
+// NewPublisher makes a publisher that writes through the store's connections.
+func (s *Store) NewPublisher(opts PublisherOptions) *Publisher {
+	return &Publisher{store: s, opts: opts.withDefaults(), id: rand.Text()}
+}
+
+// A Change is one publication of a chart.
+type Change struct {
+	Filter     topk.Filter
+	Window     topk.Window
+	AsOf       time.Time // makes the version
+	Span       topk.Span
+	TotalPlays uint64
+	Watermark  *Watermark // may be shared by any number of changes
+
+	// Size is how many entries the chart has after the change, at most
+	// topk.SnapshotSize. A chart whose members do not come to as many is not
+	// served, and refuses the next difference.
+	Size int
+	// Base is the version against which Removed and Set were taken, as
+	// Change.Version of it gives; 0 when Set is the whole chart.
+	Base    uint64
+	Removed []string     // songs that left the chart
+	Set     []topk.Entry // new or with other plays, in any order; ranks are not looked at
+
+	Previous *Previous // nil to leave the one that Redis holds
+}
+
+// Version is what the change makes of the chart, and so the Base of the next.
+func (c *Change) Version() uint64 { return uint64(c.AsOf.UnixMilli()) }
+
+// Whole gives the publication of the first topk.SnapshotSize entries of a chart.
+func Whole(chart topk.Chart) Change {
+	entries := chart.Entries[:min(len(chart.Entries), topk.SnapshotSize)]
+	return Change{
+		Filter: chart.Filter, Window: chart.Window, AsOf: chart.AsOf, Span: chart.Span, TotalPlays: chart.TotalPlays,
+		Watermark: EncodeWatermark(chart.Watermark), Size: len(entries), Set: entries,
+	}
+}
+
+// check gives a topk.ErrInvalid for what Redis cannot hold, or not as a chart.
+func (c *Change) check() error {
+	switch {
+	case c.AsOf.UnixMilli() <= 0:
+		return fmt.Errorf("as of %s: %w", c.AsOf, topk.ErrInvalid)
+	case c.Watermark == nil:
+		return fmt.Errorf("no watermark: %w", topk.ErrInvalid)
+	case c.Size > topk.SnapshotSize || len(c.Set) > c.Size || len(c.Removed) > topk.SnapshotSize:
+		return fmt.Errorf("%d entries, %d set, %d removed: %w", c.Size, len(c.Set), len(c.Removed), topk.ErrInvalid)
+	case c.Base == 0 && (len(c.Set) != c.Size || len(c.Removed) > 0):
+		return fmt.Errorf("%d of %d entries, %d removed, but no base: %w", len(c.Set), c.Size, len(c.Removed), topk.ErrInvalid)
+	}
+	for i := range c.Set {
+		if e := &c.Set[i]; e.Plays >= maxPlays {
+			return fmt.Errorf("%d plays of %q: %w", e.Plays, e.SongID, topk.ErrInvalid)
+		}
+	}
+	return nil
+}
+
+// An Outcome is what became of one change.
 type Outcome struct {
-	// Changed is how many members of the ZSET were sent, set and removed.
-	Changed int
-	// Err is nil when the chart was written, ErrStale when Redis holds a newer
-	// version, a topk.ErrInvalid when it cannot be written ever, and a
-	// topk.ErrUnavailable when it is not known whether it was written: publish
-	// the next version.
+	// Err is nil when the change was written; ErrBehind when Redis does not hold
+	// its base; ErrStale when Redis holds a version as new; a topk.ErrInvalid when
+	// it cannot be written ever; and a topk.ErrUnavailable when it is not known
+	// whether it was written: publish the next version, of which Redis will tell
+	// whether it holds the base.
 	Err error
 }
 
-// Put publishes the first topk.SnapshotSize entries of one chart.
-func (p *Publisher) Put(ctx context.Context, chart topk.Chart) (changed int, err error) {
-	out := p.PutMany(ctx, []topk.Chart{chart})[0]
-	return out.Changed, out.Err
+// Put publishes the first topk.SnapshotSize entries of a chart, all of them. The
+// error is that of an Outcome.
+func (p *Publisher) Put(ctx context.Context, chart topk.Chart) error {
+	return p.Publish(ctx, []Change{Whole(chart)})[0].Err
 }
 
-// PutMany publishes charts in pipelines of bounded size and tells what became
-// of each. Every chart is published atomically; the charts together are not.
-func (p *Publisher) PutMany(ctx context.Context, charts []topk.Chart) []Outcome {
-	outcomes := make([]Outcome, len(charts))
-	puts := make([]*put, 0, min(p.opts.Batch, len(charts)))
-	for start := 0; start < len(charts); start += p.opts.Batch {
-		puts = puts[:0]
-		for i := start; i < min(start+p.opts.Batch, len(charts)); i++ {
-			next, err := p.prepare(charts[i], &outcomes[i])
-			if err != nil {
-				outcomes[i].Err = err
-				continue
-			}
-			puts = append(puts, next)
-		}
-		if err := p.write(ctx, puts); err != nil {
-			// Redis is away: the charts not yet sent would only wait for it.
-			for i := start + p.opts.Batch; i < len(charts); i++ {
+// Publish publishes changes in pipelines of bounded size and tells what became
+// of each. Every change is atomic; together they are not. Those of one chart are
+// taken in their order.
+func (p *Publisher) Publish(ctx context.Context, changes []Change) []Outcome {
+	outcomes := make([]Outcome, len(changes))
+	for start := 0; start < len(changes); start += p.opts.Batch {
+		end := min(start+p.opts.Batch, len(changes))
+		if err := p.write(ctx, changes[start:end], outcomes[start:end]); err != nil {
+			// Redis is away: the changes not yet sent would only wait for it.
+			for i := end; i < len(changes); i++ {
 				outcomes[i].Err = err
 			}
 			break
@@ -149,200 +196,202 @@ func (p *Publisher) PutMany(ctx context.Context, charts []topk.Chart) []Outcome 
 	return outcomes
 }
 
-// A put is one chart on its way.
-type put struct {
-	top, meta string
-	version   uint64
-	fields    []string     // of the HASH
-	entries   []topk.Entry // all of them
-	base      written      // against which to send the difference; version 0 for none
-	unknown   bool         // Redis does not know the script by its hash
-	outcome   *Outcome
-	done      bool
+// write sends the changes and fills in their outcomes. The error is that of
+// Redis when it answered none of them.
+func (p *Publisher) write(ctx context.Context, changes []Change, outcomes []Outcome) error {
+	calls := make([]call, 0, len(changes))
+	indexes := make([]int, 0, len(changes))
+	for i := range changes {
+		c := &changes[i]
+		key := keySuffix(c.Filter, c.Window)
+		if err := c.check(); err != nil {
+			outcomes[i].Err = fmt.Errorf("snapshot %s: %w", key, err)
+			continue
+		}
+		calls = append(calls, call{top: topPrefix + key, meta: metaPrefix + key, args: p.arguments(c)})
+		indexes = append(indexes, i)
+	}
+	err := p.store.run(ctx, writeScript, calls)
+	for n, i := range indexes {
+		outcomes[i].Err = calls[n].outcome()
+	}
+	return err
 }
 
-func (p *Publisher) prepare(chart topk.Chart, outcome *Outcome) (*put, error) {
-	top := TopKey(chart.Filter, chart.Window)
-	if chart.AsOf.UnixMilli() <= 0 {
-		return nil, fmt.Errorf("snapshot %s: as of %s: %w", top, chart.AsOf, topk.ErrInvalid)
+// arguments are those of the write script.
+func (p *Publisher) arguments(c *Change) []string {
+	base, ttl, previousAsOf, previous := "", "", "", ""
+	if c.Base != 0 {
+		base = strconv.FormatUint(c.Base, 10)
 	}
-	entries := chart.Entries[:min(len(chart.Entries), topk.SnapshotSize)]
-	for _, e := range entries {
-		if e.Plays >= maxPlays {
-			return nil, fmt.Errorf("snapshot %s: %d plays of %q: %w", top, e.Plays, e.SongID, topk.ErrInvalid)
+	if p.renewsTTL(c) {
+		ttl = strconv.FormatInt(p.opts.TTL.Milliseconds(), 10)
+	}
+	if c.Previous != nil {
+		previousAsOf, previous = c.Previous.encode()
+	}
+	args := make([]string, 0, 12+len(c.Removed)+2*len(c.Set))
+	args = append(args,
+		strconv.FormatUint(c.Version(), 10),
+		p.id,
+		base,
+		ttl,
+		strconv.Itoa(c.Size),
+		strconv.FormatInt(c.Span.Start.UnixMilli(), 10),
+		strconv.FormatInt(c.Span.End.UnixMilli(), 10),
+		strconv.FormatUint(c.TotalPlays, 10),
+		c.Watermark.text,
+		previousAsOf,
+		previous,
+		strconv.Itoa(len(c.Removed)),
+	)
+	args = append(args, c.Removed...)
+	for i := range c.Set {
+		args = append(args, strconv.FormatUint(c.Set[i].Plays, 10), c.Set[i].SongID)
+	}
+	return args
+}
+
+// renewsTTL reports whether a change puts the expiry off: when it may create a key, and
+// when it is the first of its chart in a part of the TTL. The base tells: it was
+// written by this publisher, and Redis still holds it.
+func (p *Publisher) renewsTTL(c *Change) bool {
+	part := max(1, uint64(p.opts.TTL.Milliseconds())/ttlParts)
+	return c.Base == 0 || len(c.Set) == c.Size && c.Size > 0 || c.Base/part != c.Version()/part
+}
+
+// Remove takes charts away that are not kept any more. One that another
+// publisher has written since stays. The error is a topk.ErrUnavailable when it
+// is not known whether all are gone; to repeat it does no harm.
+func (p *Publisher) Remove(ctx context.Context, keys []Key) error {
+	for start := 0; start < len(keys); start += p.opts.Batch {
+		batch := keys[start:min(start+p.opts.Batch, len(keys))]
+		calls := make([]call, len(batch))
+		for i, k := range batch {
+			calls[i] = call{top: TopKey(k.Filter, k.Window), meta: MetaKey(k.Filter, k.Window), args: []string{p.id}}
+		}
+		if err := p.store.run(ctx, removeScript, calls); err != nil {
+			return err
+		}
+		for i := range calls {
+			if err := calls[i].err; err != nil {
+				return fmt.Errorf("snapshot %s: remove: %w", calls[i].top, err)
+			}
 		}
 	}
-	version := uint64(chart.AsOf.UnixMilli())
-	watermark, err := encodeWatermark(chart.Watermark)
-	if err != nil {
-		return nil, fmt.Errorf("snapshot %s: watermark: %w", top, err)
-	}
-	base, _ := p.wrote.GetIfPresent(top)
-	return &put{
-		top:     top,
-		meta:    MetaKey(chart.Filter, chart.Window),
-		version: version,
-		fields: []string{
-			"version", strconv.FormatUint(version, 10),
-			"asOf", strconv.FormatInt(chart.AsOf.UnixMilli(), 10),
-			"windowStart", strconv.FormatInt(chart.Span.Start.UnixMilli(), 10),
-			"windowEnd", strconv.FormatInt(chart.Span.End.UnixMilli(), 10),
-			"totalPlays", strconv.FormatUint(chart.TotalPlays, 10),
-			"watermark", watermark,
-			"size", strconv.Itoa(len(entries)),
-			"writer", p.id,
-		},
-		entries: entries,
-		base:    base,
-		outcome: outcome,
-	}, nil
+	return nil
 }
 
-// write sends the puts until each is settled. The error is that of Redis when
-// it answered none of them.
-func (p *Publisher) write(ctx context.Context, puts []*put) error {
-	ctx, cancel := context.WithTimeout(ctx, p.store.opts.WriteTimeout)
+// A call of a script for one chart, and what Redis said.
+type call struct {
+	top, meta string
+	args      []string
+	verdict   string
+	err       error
+}
+
+// outcome reads what Redis said of a publication.
+func (c *call) outcome() error {
+	switch {
+	case c.err != nil:
+		return fmt.Errorf("snapshot %s: %w", c.top, c.err)
+	case c.verdict == "written":
+		return nil
+	case c.verdict == "behind":
+		return fmt.Errorf("snapshot %s: %w", c.top, ErrBehind)
+	case c.verdict == "stale":
+		return fmt.Errorf("snapshot %s: version %s: %w", c.top, c.args[0], ErrStale)
+	default:
+		return fmt.Errorf("snapshot %s: unexpected answer %q", c.top, c.verdict)
+	}
+}
+
+// run makes the calls in one pipeline, and those that found a Redis without the
+// script once more with its text. The error is that of Redis when it answered
+// none of them.
+func (s *Store) run(ctx context.Context, script script, calls []call) error {
+	ctx, cancel := context.WithTimeout(ctx, s.opts.WriteTimeout)
 	defer cancel()
-	client, err := p.store.connect(ctx)
+	client, err := s.connect(ctx)
 	if err != nil {
-		for _, next := range puts {
-			next.outcome.Err = err
+		for i := range calls {
+			calls[i].err = err
 		}
 		return err
 	}
-	// A round settles a put, or it goes once more in another form: with the
-	// script instead of its hash, or in full. So there are at most three.
-	for pending := puts; len(pending) > 0; {
-		commands := make(rueidis.Commands, len(pending))
-		for i, next := range pending {
-			commands[i] = p.command(client, next)
-		}
-		for i, result := range client.DoMulti(ctx, commands...) {
-			p.settle(pending[i], result)
-		}
-		pending = slices.DeleteFunc(slices.Clone(pending), func(next *put) bool { return next.done })
+	pending := make([]*call, len(calls))
+	for i := range calls {
+		pending[i] = &calls[i]
 	}
-	for _, next := range puts {
-		if err = next.outcome.Err; !errors.Is(err, topk.ErrUnavailable) {
+	for known := true; len(pending) > 0; known = false {
+		commands := make(rueidis.Commands, len(pending))
+		for i, c := range pending {
+			if known {
+				commands[i] = client.B().Evalsha().Sha1(script.hash).Numkeys(2).Key(c.top, c.meta).Arg(c.args...).Build()
+			} else {
+				commands[i] = client.B().Eval().Script(script.source).Numkeys(2).Key(c.top, c.meta).Arg(c.args...).Build()
+			}
+		}
+		var unknown []*call
+		for i, result := range client.DoMulti(ctx, commands...) {
+			c := pending[i]
+			if c.verdict, err = result.ToString(); err == nil {
+				continue
+			}
+			if reply, ok := rueidis.IsRedisErr(err); ok && reply.IsNoScript() && known {
+				unknown = append(unknown, c)
+			} else {
+				c.err = unavailable(err)
+			}
+		}
+		pending = unknown
+	}
+	for i := range calls {
+		if err = calls[i].err; err == nil {
 			return nil
 		}
 	}
 	return err
 }
 
-// settle reads the script's answer to a put, which is then done, or to be sent
-// again in another form.
-func (p *Publisher) settle(next *put, result rueidis.RedisResult) {
-	verdict, err := result.ToString()
-	if reply, ok := rueidis.IsRedisErr(err); ok && reply.IsNoScript() && !next.unknown {
-		next.unknown = true
-		return
-	}
-	switch {
-	case err != nil:
-		// It may have been written all the same. What is remembered stays true
-		// of its version, and Redis compares that.
-		next.outcome.Err = fmt.Errorf("snapshot %s: %w", next.top, unavailable(err))
-	case verdict == "behind" && next.base.version != 0:
-		// Forgotten, because after a flush Redis takes versions older than it.
-		p.wrote.Invalidate(next.top)
-		next.base = written{}
-		return
-	case verdict == "stale":
-		next.outcome.Err = fmt.Errorf("snapshot %s: version %d: %w", next.top, next.version, ErrStale)
-	case verdict == "written":
-		p.remember(next)
-	default:
-		next.outcome.Err = fmt.Errorf("snapshot %s: unexpected answer %q", next.top, verdict)
-	}
-	if next.outcome.Err != nil {
-		next.outcome.Changed = 0
-	}
-	next.done = true
-}
+// A Watermark is a topk.Watermark as Redis holds it.
+type Watermark struct{ text string }
 
-// remember keeps what was written, unless a later version was written in the
-// meantime. The entries are copied: they belong to the caller.
-func (p *Publisher) remember(next *put) {
-	p.wrote.Compute(next.top, func(old written, found bool) (written, otter.ComputeOp) {
-		if found && old.version > next.version {
-			return old, otter.CancelOp
-		}
-		return written{version: next.version, entries: slices.Clone(next.entries)}, otter.WriteOp
-	})
-}
-
-// command makes the call of the script, with as few members as will do.
-func (p *Publisher) command(client rueidis.Client, next *put) rueidis.Completed {
-	base := ""
-	if next.base.version != 0 {
-		base = strconv.FormatUint(next.base.version, 10)
-	}
-	removed, set := difference(next.base.entries, next.entries)
-	next.outcome.Changed = len(removed) + len(set)
-
-	args := make([]string, 0, 6+len(next.fields)+len(removed)+2*len(set))
-	args = append(args,
-		strconv.FormatUint(next.version, 10),
-		p.id,
-		base,
-		strconv.FormatInt(p.opts.TTL.Milliseconds(), 10),
-		strconv.Itoa(len(next.fields)),
-		strconv.Itoa(len(removed)),
-	)
-	args = append(args, next.fields...)
-	args = append(args, removed...)
-	for _, e := range set {
-		args = append(args, strconv.FormatUint(e.Plays, 10), e.SongID)
-	}
-	if next.unknown {
-		return client.B().Eval().Script(writeSource).Numkeys(2).Key(next.top, next.meta).Arg(args...).Build()
-	}
-	return client.B().Evalsha().Sha1(writeHash).Numkeys(2).Key(next.top, next.meta).Arg(args...).Build()
-}
-
-// difference gives the songs that left and the entries that are new or whose
-// plays changed. From one version to the next most entries keep their place, so
-// places are compared first and only the rest is looked up.
-func difference(before, after []topk.Entry) (removed []string, set []topk.Entry) {
-	gone := make(map[string]uint64)
-	var moved []topk.Entry
-	for i := range max(len(before), len(after)) {
-		switch {
-		case i >= len(after):
-			gone[before[i].SongID] = before[i].Plays
-		case i >= len(before):
-			moved = append(moved, after[i])
-		case before[i].SongID != after[i].SongID:
-			gone[before[i].SongID] = before[i].Plays
-			moved = append(moved, after[i])
-		case before[i].Plays != after[i].Plays:
-			set = append(set, after[i])
-		}
-	}
-	for _, e := range moved {
-		plays, found := gone[e.SongID]
-		if !found || plays != e.Plays {
-			set = append(set, e)
-		}
-		delete(gone, e.SongID)
-	}
-	for id := range gone {
-		removed = append(removed, id)
-	}
-	return removed, set
-}
-
-func encodeWatermark(w topk.Watermark) (string, error) {
+// EncodeWatermark encodes a watermark, once for all the charts it belongs to.
+func EncodeWatermark(w topk.Watermark) *Watermark {
 	if w == nil {
 		w = topk.Watermark{}
 	}
 	text, err := json.Marshal(w)
-	return string(text), err
+	if err != nil {
+		panic(err) // integers have no way to fail
+	}
+	return &Watermark{string(text)}
 }
 
 func decodeWatermark(text string) (topk.Watermark, error) {
 	w := topk.Watermark{}
 	err := json.Unmarshal([]byte(text), &w)
 	return w, err
+}
+
+// Previous is a chart as it stood at the last boundary, from which movement is
+// told. The zero Previous is none.
+type Previous struct {
+	AsOf    time.Time
+	SongIDs []string // in chart order: the first has rank 1
+}
+
+// encode gives the HASH's previousAsOf and previous. JSON takes only UTF-8, which
+// accepted ids are.
+func (p *Previous) encode() (asOf, songIDs string) {
+	ids := p.SongIDs
+	if ids == nil {
+		ids = []string{}
+	}
+	text, err := json.Marshal(ids)
+	if err != nil {
+		panic(err) // strings have no way to fail
+	}
+	return strconv.FormatInt(p.AsOf.UnixMilli(), 10), string(text)
 }

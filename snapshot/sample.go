@@ -30,7 +30,7 @@ func (s *Store) Sample(ctx context.Context, n int) ([]Key, error) {
 	sample := lowest{n: n, seed: maphash.MakeSeed()}
 	for _, node := range client.Nodes() {
 		for cursor := uint64(0); ; {
-			entry, err := node.Do(ctx, node.B().Scan().Cursor(cursor).Match("meta:{*}:*").Count(scanCount).Build()).AsScanEntry()
+			entry, err := node.Do(ctx, node.B().Scan().Cursor(cursor).Match(metaPrefix+"{*}:*").Count(scanCount).Build()).AsScanEntry()
 			if err != nil {
 				return nil, unavailable(err)
 			}
@@ -44,7 +44,7 @@ func (s *Store) Sample(ctx context.Context, n int) ([]Key, error) {
 	}
 	keys := make([]Key, 0, len(sample.kept))
 	for _, k := range sample.kept {
-		key, err := parseMetaKey(k.text)
+		key, err := parseKey(strings.TrimPrefix(k.text, metaPrefix))
 		if err != nil {
 			return nil, err
 		}
@@ -53,12 +53,12 @@ func (s *Store) Sample(ctx context.Context, n int) ([]Key, error) {
 	return keys, nil
 }
 
-// parseMetaKey reads what MetaKey gives.
-func parseMetaKey(key string) (Key, error) {
-	malformed := func(err error) error { return fmt.Errorf("%w: key %q: %w", errMalformed, key, err) }
-	inner, isMeta := strings.CutPrefix(key, "meta:{")
+// parseKey reads what keySuffix gives.
+func parseKey(suffix string) (Key, error) {
+	malformed := func(err error) error { return fmt.Errorf("%w: key %q: %w", errMalformed, suffix, err) }
+	inner, braced := strings.CutPrefix(suffix, "{")
 	end := strings.LastIndex(inner, "}:") // the filter may hold braces, the window does not
-	if !isMeta || end < 0 {
+	if !braced || end < 0 {
 		return Key{}, malformed(topk.ErrInvalid)
 	}
 	filter, err := topk.ParseFilter(inner[:end])

@@ -8,6 +8,7 @@
 package snapshot
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strconv"
@@ -18,12 +19,16 @@ import (
 	"github.com/topk-charts/topk"
 )
 
-// A Snapshot is a published chart. It is shared between readers: its entries
-// and watermark must not be modified.
+// A Snapshot is a published chart. It is shared between readers: its entries,
+// watermark and previous songs must not be modified.
 type Snapshot struct {
 	topk.Chart
 	// Version grows with every publication of the same chart; see Publisher.
 	Version uint64
+	// Previous is the zero one when none was published.
+	Previous Previous
+
+	previousVersion string // of Redis' HASH
 }
 
 // Every chart has two keys. The braces make the filter the hash tag, so that
@@ -35,35 +40,52 @@ type Snapshot struct {
 // An empty chart has no ZSET (Redis keeps no empty ones) and a HASH of size 0;
 // a chart that is not there has neither.
 
+// Beside the charts there is one key for all of them, of charts that are asked
+// for and have no snapshot unless somebody does; see Store.Want:
+//
+//	wanted  ZSET  {playlist:p1}:24h -> epoch ms of the last request
+
+const (
+	topPrefix  = "top:"
+	metaPrefix = "meta:"
+)
+
 // TopKey is the key of a chart's entries.
-func TopKey(f topk.Filter, w topk.Window) string { return "top:" + keySuffix(f, w) }
+func TopKey(f topk.Filter, w topk.Window) string { return topPrefix + keySuffix(f, w) }
 
 // MetaKey is the key of everything else about a chart.
-func MetaKey(f topk.Filter, w topk.Window) string { return "meta:" + keySuffix(f, w) }
+func MetaKey(f topk.Filter, w topk.Window) string { return metaPrefix + keySuffix(f, w) }
 
 func keySuffix(f topk.Filter, w topk.Window) string {
 	return "{" + f.String() + "}:" + w.String()
 }
 
-// The fields of the HASH, in the order in which the scripts take and give
-// them. Times are epoch milliseconds; windowEnd is exclusive; the watermark is
-// a JSON object of source to next offset.
+// The fields of the HASH that every read takes, in this order. Times are epoch
+// milliseconds; windowEnd is exclusive; the watermark is a JSON object of source
+// to next offset.
 //
 // size is the number of entries: a ZSET that Redis evicted or that somebody
-// edited is thereby told from an empty chart. writer is the publisher that
-// wrote the version: a publisher may send differences only against what it
-// wrote itself.
+// edited is thereby told from an empty chart. Besides there is writer, the
+// publisher that wrote the version: a publisher may send differences only
+// against what it wrote itself.
+//
+// Ranks of old are in three fields that only some publications write, and a
+// chart may lack: previous is a JSON array of the songs of the chart at the last
+// boundary, in the order of their ranks; previousAsOf is that instant;
+// previousVersion is the version that brought them, by which a reader knows that
+// it need not read them again.
 var metaFields = []string{
-	"version", "asOf", "windowStart", "windowEnd", "totalPlays", "watermark", "size", "writer",
+	"version", "asOf", "windowStart", "windowEnd", "totalPlays", "watermark", "size", "previousAsOf", "previousVersion",
 }
 
 // errMalformed is a HASH that no publisher wrote.
 var errMalformed = errors.New("malformed snapshot")
 
-// decode reads the reply of the read script: the HASH's fields and the ZSET's
-// members with scores, best first.
-func decode(f topk.Filter, w topk.Window, reply []rueidis.RedisMessage) (Snapshot, error) {
-	if len(reply) != 2 {
+// decode reads the reply of the read script: the HASH's fields, the ZSET's
+// members with scores, best first, and the previous songs, unless they are those
+// of known.
+func decode(f topk.Filter, w topk.Window, reply []rueidis.RedisMessage, known *Snapshot) (Snapshot, error) {
+	if len(reply) != 3 {
 		return Snapshot{}, fmt.Errorf("%w: %d parts", errMalformed, len(reply))
 	}
 	meta, err := reply[0].ToArray()
@@ -88,6 +110,14 @@ func decode(f topk.Filter, w topk.Window, reply []rueidis.RedisMessage) (Snapsho
 		Span:       topk.Span{Start: d.time("windowStart"), End: d.time("windowEnd")},
 		TotalPlays: d.uint("totalPlays"),
 		Watermark:  d.watermark("watermark"),
+	}
+	if !meta[len(meta)-1].IsNil() {
+		s.previousVersion = d.text("previousVersion")
+		if reply[2].IsNil() && known != nil {
+			s.Previous = known.Previous
+		} else {
+			s.Previous = d.previous(reply[2])
+		}
 	}
 	if d.err != nil {
 		return Snapshot{}, d.err
@@ -157,4 +187,15 @@ func (d *metaDecoder) watermark(name string) topk.Watermark {
 	w, err := decodeWatermark(d.text(name))
 	d.keep(name, err)
 	return w
+}
+
+// previous reads the songs that the read script gives beside the fields.
+func (d *metaDecoder) previous(songIDs rueidis.RedisMessage) (p Previous) {
+	text, err := songIDs.ToString()
+	if err == nil {
+		err = json.Unmarshal([]byte(text), &p.SongIDs)
+	}
+	d.keep("previous", err)
+	p.AsOf = d.time("previousAsOf")
+	return p
 }

@@ -61,13 +61,61 @@ func open(t testing.TB, url string, opts snapshot.Options) *snapshot.Store {
 	return store
 }
 
-func publisher(t testing.TB, store *snapshot.Store, opts snapshot.PublisherOptions) *snapshot.Publisher {
+// A writer publishes charts as differences from what it wrote last, and whole
+// when Redis turns out to be behind.
+type writer struct {
+	*snapshot.Publisher
+	wrote map[string]topk.Chart // by TopKey
+}
+
+func publisher(t testing.TB, store *snapshot.Store, opts snapshot.PublisherOptions) *writer {
 	t.Helper()
-	p, err := store.NewPublisher(opts)
-	if err != nil {
-		t.Fatal(err)
+	return &writer{store.NewPublisher(opts), map[string]topk.Chart{}}
+}
+
+// put publishes charts and tells how many members were sent of each. Of one
+// chart only the first difference has a base.
+func (w *writer) put(ctx context.Context, charts ...topk.Chart) (changed []int, errs []error) {
+	changes := make([]snapshot.Change, len(charts))
+	for i, c := range charts {
+		changes[i] = snapshot.Whole(c)
+		if before, ok := w.wrote[snapshot.TopKey(c.Filter, c.Window)]; ok {
+			changes[i] = difference(before, c)
+		}
 	}
-	return p
+	changed, errs = make([]int, len(charts)), make([]error, len(charts))
+	for i, out := range w.Publish(ctx, changes) {
+		if errors.Is(out.Err, snapshot.ErrBehind) {
+			changes[i] = snapshot.Whole(charts[i])
+			out = w.Publish(ctx, changes[i:i+1])[0]
+		}
+		if errs[i] = out.Err; out.Err == nil {
+			changed[i] = len(changes[i].Removed) + len(changes[i].Set)
+			kept := charts[i]
+			kept.Entries = slices.Clone(kept.Entries)
+			w.wrote[snapshot.TopKey(kept.Filter, kept.Window)] = kept
+		}
+	}
+	return changed, errs
+}
+
+// difference gives the change from a published chart to another of at most
+// topk.SnapshotSize entries.
+func difference(before, after topk.Chart) snapshot.Change {
+	c := snapshot.Whole(after)
+	c.Base, c.Set = uint64(before.AsOf.UnixMilli()), nil
+	gone := map[string]uint64{}
+	for _, e := range before.Entries {
+		gone[e.SongID] = e.Plays
+	}
+	for _, e := range after.Entries {
+		if plays, ok := gone[e.SongID]; !ok || plays != e.Plays {
+			c.Set = append(c.Set, e)
+		}
+		delete(gone, e.SongID)
+	}
+	c.Removed = slices.Collect(maps.Keys(gone))
+	return c
 }
 
 // chart makes a chart of the plays, as of so many milliseconds after noon.
@@ -89,13 +137,13 @@ func chart(f topk.Filter, version int, plays map[string]uint64) topk.Chart {
 	return c
 }
 
-func put(t testing.TB, p *snapshot.Publisher, c topk.Chart) (changed int) {
+func put(t testing.TB, p *writer, c topk.Chart) (changed int) {
 	t.Helper()
-	changed, err := p.Put(t.Context(), c)
-	if err != nil {
-		t.Fatal(err)
+	sent, errs := p.put(t.Context(), c)
+	if errs[0] != nil {
+		t.Fatal(errs[0])
 	}
-	return changed
+	return sent[0]
 }
 
 func wantChart(t testing.TB, store *snapshot.Store, want topk.Chart) {
@@ -208,10 +256,22 @@ func TestWhatCannotBePublished(t *testing.T) {
 	timeless := chart(global, 1, nil)
 	timeless.AsOf = time.Time{}
 	good := chart(india, 1, map[string]uint64{"a": 1})
-	out := p.PutMany(t.Context(), []topk.Chart{tooMany, good, timeless})
-	for i, want := range []error{topk.ErrInvalid, nil, topk.ErrInvalid} {
-		if !errors.Is(out[i].Err, want) {
-			t.Errorf("chart %d: %v, want %v", i, out[i].Err, want)
+	changes := []snapshot.Change{snapshot.Whole(tooMany), snapshot.Whole(good), snapshot.Whole(timeless)}
+	for _, spoil := range []func(*snapshot.Change){
+		func(c *snapshot.Change) { c.Watermark = nil },
+		func(c *snapshot.Change) { c.Size = 2 },
+		func(c *snapshot.Change) { c.Removed = []string{"b"} },
+		func(c *snapshot.Change) { c.Base, c.Size = 1, topk.SnapshotSize+1 },
+		func(c *snapshot.Change) { c.Base, c.Size = 1, 0 },
+		func(c *snapshot.Change) { c.Base, c.Removed = 1, make([]string, topk.SnapshotSize+1) },
+	} {
+		c := snapshot.Whole(chart(global, 1, map[string]uint64{"a": 1}))
+		spoil(&c)
+		changes = append(changes, c)
+	}
+	for i, out := range p.Publish(t.Context(), changes) {
+		if i == 1 && out.Err != nil || i != 1 && !errors.Is(out.Err, topk.ErrInvalid) {
+			t.Errorf("change %d: %v", i, out.Err)
 		}
 	}
 	wantChart(t, store, good)
@@ -249,11 +309,14 @@ func TestStaleVersionsAreRefused(t *testing.T) {
 	other := publisher(t, store, snapshot.PublisherOptions{})
 	held := chart(global, 10, map[string]uint64{"a": 1})
 	put(t, mine, held)
-	for _, p := range []*snapshot.Publisher{mine, other} {
+	for _, p := range []*writer{mine, other} {
 		for _, version := range []int{9, 10} {
-			changed, err := p.Put(t.Context(), chart(global, version, map[string]uint64{"b": 2}))
-			if !errors.Is(err, snapshot.ErrStale) || changed != 0 {
-				t.Errorf("version %d: %d changed, %v", version, changed, err)
+			c := chart(global, version, map[string]uint64{"b": 2})
+			if _, errs := p.put(t.Context(), c); !errors.Is(errs[0], snapshot.ErrStale) {
+				t.Errorf("version %d: %v", version, errs[0])
+			}
+			if err := p.Put(t.Context(), c); !errors.Is(err, snapshot.ErrStale) {
+				t.Errorf("version %d, whole: %v", version, err)
 			}
 		}
 	}
@@ -351,49 +414,45 @@ func TestChartsExpire(t *testing.T) {
 	})
 }
 
-func TestPutManyInBatches(t *testing.T) {
+func TestPublishInBatches(t *testing.T) {
 	store := open(t, startServer(t).url(), snapshot.Options{})
-	// Fewer remembered than published: the others are sent in full.
-	p := publisher(t, store, snapshot.PublisherOptions{Batch: 7, MaxCharts: 20})
+	p := publisher(t, store, snapshot.PublisherOptions{Batch: 7})
 	for version := 1; version <= 3; version++ {
 		var charts []topk.Chart
 		for i := range 50 {
 			f := topk.NewFilter(topk.Term{Dim: topk.DimPlaylist, Value: fmt.Sprint(i)})
 			charts = append(charts, chart(f, version, map[string]uint64{"a": uint64(i), "b": uint64(version)}))
 		}
-		for i, out := range p.PutMany(t.Context(), charts) {
-			if out.Err != nil {
-				t.Fatalf("chart %d: %v", i, out.Err)
-			}
+		if _, errs := p.put(t.Context(), charts...); errors.Join(errs...) != nil {
+			t.Fatal(errors.Join(errs...))
 		}
 		for _, c := range charts {
 			wantChart(t, store, c)
 		}
 	}
-	if out := p.PutMany(t.Context(), nil); len(out) != 0 {
-		t.Errorf("no charts gave %v", out)
+	if out := p.Publish(t.Context(), nil); len(out) != 0 {
+		t.Errorf("no changes gave %v", out)
 	}
 }
 
-// The same chart twice in one call: each version is taken in turn.
-func TestPutManyOfOneChart(t *testing.T) {
-	store := open(t, startServer(t).url(), snapshot.Options{})
-	p := publisher(t, store, snapshot.PublisherOptions{})
-	charts := []topk.Chart{
-		chart(global, 1, map[string]uint64{"a": 1, "b": 1}),
-		chart(global, 2, map[string]uint64{"a": 2, "c": 1}),
-		chart(global, 3, map[string]uint64{"d": 1}),
-	}
-	for range 2 {
-		for i, out := range p.PutMany(t.Context(), charts) {
+// The same chart several times in one call: each version is taken in turn, and
+// may be the base of the next.
+func TestPublishOneChartTwice(t *testing.T) {
+	redis := startServer(t)
+	store := open(t, redis.url(), snapshot.Options{})
+	p := store.NewPublisher(snapshot.PublisherOptions{})
+	first, second, third := chart(global, 1, map[string]uint64{"a": 1, "b": 1}),
+		chart(global, 2, map[string]uint64{"a": 2, "c": 1}), chart(global, 3, map[string]uint64{"d": 1})
+	for range 2 { // at first Redis does not know the script
+		for i, out := range p.Publish(t.Context(), []snapshot.Change{
+			snapshot.Whole(first), difference(first, second), difference(second, third),
+		}) {
 			if out.Err != nil {
-				t.Fatalf("chart %d: %v", i, out.Err)
+				t.Fatalf("change %d: %v", i, out.Err)
 			}
 		}
-		wantChart(t, store, charts[2])
-		for i := range charts {
-			charts[i].AsOf = charts[i].AsOf.Add(time.Second)
-		}
+		wantChart(t, store, third)
+		redis.do(t, "FLUSHALL")
 	}
 }
 
@@ -412,9 +471,10 @@ func TestKillAndRestart(t *testing.T) {
 	if err := store.Ping(t.Context()); !errors.Is(err, topk.ErrUnavailable) {
 		t.Errorf("ping: %v", err)
 	}
-	for i, out := range p.PutMany(t.Context(), []topk.Chart{chart(global, 2, nil), chart(india, 2, nil)}) {
-		if !errors.Is(out.Err, topk.ErrUnavailable) || out.Changed != 0 {
-			t.Errorf("chart %d: %+v", i, out)
+	_, errs := p.put(t.Context(), chart(global, 2, nil), chart(india, 2, nil))
+	for i, err := range errs {
+		if !errors.Is(err, topk.ErrUnavailable) {
+			t.Errorf("chart %d: %v", i, err)
 		}
 	}
 	if last, ok := store.Last(global, topk.Last24h); !ok || !reflect.DeepEqual(last.Chart, before) {
@@ -427,7 +487,7 @@ func TestKillAndRestart(t *testing.T) {
 	redis.start(t)
 	after := chart(global, 3, map[string]uint64{"a": 1, "b": 3})
 	eventually(t, "the publisher is back", func() bool {
-		_, err := p.Put(t.Context(), after)
+		err := p.Put(t.Context(), after)
 		return err == nil || errors.Is(err, snapshot.ErrStale)
 	})
 	wantGetError(t, store, global, topk.ErrUnavailable) // not asked again yet
@@ -579,8 +639,8 @@ func TestReadersNeverSeeTwoVersionsMixed(t *testing.T) {
 				versions.next++
 				c := versioned(versions.next)
 				versions.Unlock()
-				if _, err := p.Put(context.Background(), c); err != nil && !errors.Is(err, snapshot.ErrStale) {
-					t.Errorf("put: %v", err)
+				if _, errs := p.put(context.Background(), c); errs[0] != nil && !errors.Is(errs[0], snapshot.ErrStale) {
+					t.Errorf("put: %v", errs[0])
 				}
 			}
 		})
@@ -628,7 +688,7 @@ func TestDifferencesAddUp(t *testing.T) {
 	songs := []string{"a", "b", "aa", "é", "日本", "😀", "x y", "\xff", "z", "Z", "0", "10"}
 	rapid.Check(t, func(rt *rapid.T) {
 		redis.do(t, "FLUSHALL")
-		writers := []*snapshot.Publisher{
+		writers := []*writer{
 			publisher(t, store, snapshot.PublisherOptions{}),
 			publisher(t, store, snapshot.PublisherOptions{}),
 		}
@@ -648,8 +708,8 @@ func TestDifferencesAddUp(t *testing.T) {
 				version += rapid.IntRange(1, 3).Draw(rt, "step")
 				c := chart(global, version, maps.Clone(plays))
 				writer := rapid.SampledFrom(writers).Draw(rt, "writer")
-				if _, err := writer.Put(context.Background(), c); err != nil {
-					rt.Fatal(err)
+				if _, errs := writer.put(context.Background(), c); errs[0] != nil {
+					rt.Fatal(errs[0])
 				}
 				got, err := store.Get(context.Background(), global, topk.Last24h)
 				if err != nil {

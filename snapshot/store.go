@@ -58,14 +58,20 @@ var readSource string
 
 var readScript = rueidis.NewLuaScriptReadOnly(readSource)
 
-var readArgs = append([]string{strconv.Itoa(topk.SnapshotSize)}, metaFields...)
+// readArgs are those of the read script, for a reader that knows the previous
+// songs of a version, or none.
+func readArgs(previousVersion string) []string {
+	return append([]string{strconv.Itoa(topk.SnapshotSize), previousVersion}, metaFields...)
+}
 
-// A Store reads snapshots. It is safe for concurrent use.
+// A Store reads snapshots and says which ones are wanted. It is safe for
+// concurrent use.
 type Store struct {
 	opts    Options
 	redis   rueidis.ClientOption
 	copies  *otter.Cache[string, *answer] // by TopKey
 	reading singleflight.Group            // by TopKey
+	demand  *demand
 
 	connecting singleflight.Group
 	mu         sync.RWMutex
@@ -106,10 +112,15 @@ func Open(ctx context.Context, url string, opts Options) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("snapshot: copies: %w", err)
 	}
-	s := &Store{opts: opts, redis: redis, copies: copies}
+	demand, err := newDemand()
+	if err != nil {
+		return nil, fmt.Errorf("snapshot: demand: %w", err)
+	}
+	s := &Store{opts: opts, redis: redis, copies: copies, demand: demand}
 	if _, err := s.connect(ctx); ctx.Err() != nil {
 		return nil, fmt.Errorf("snapshot: connect: %w", err)
 	}
+	go s.tellDemand()
 	return s, nil
 }
 
@@ -123,8 +134,10 @@ func retryOnce(attempts int, _ rueidis.Completed, _ error) time.Duration {
 	return -1
 }
 
-// Close drops the connections.
+// Close drops the connections, and what was still to be said of demand.
 func (s *Store) Close() {
+	s.demand.stop()
+	<-s.demand.told
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.closed = true
@@ -199,29 +212,34 @@ func (s *Store) ask(ctx context.Context, key string, f topk.Filter, w topk.Windo
 	ctx, cancel := context.WithTimeout(ctx, s.opts.ReadTimeout)
 	defer cancel()
 	a := &answer{at: s.opts.Clock()}
-	snap, err := s.read(ctx, f, w)
+	if held, ok := s.copies.GetIfPresent(key); ok {
+		a.last = held.last
+	}
+	snap, err := s.read(ctx, f, w, a.last)
 	if err == nil {
 		a.last = &snap
 	} else {
 		a.err = fmt.Errorf("snapshot %s: %w", key, err)
-		if held, ok := s.copies.GetIfPresent(key); ok {
-			a.last = held.last
-		}
 	}
 	s.copies.Set(key, a)
 	return a
 }
 
-func (s *Store) read(ctx context.Context, f topk.Filter, w topk.Window) (Snapshot, error) {
+// read reads the chart; known is what it was before, or nil.
+func (s *Store) read(ctx context.Context, f topk.Filter, w topk.Window, known *Snapshot) (Snapshot, error) {
 	client, err := s.connect(ctx)
 	if err != nil {
 		return Snapshot{}, err
 	}
-	reply, err := readScript.Exec(ctx, client, []string{TopKey(f, w), MetaKey(f, w)}, readArgs).ToArray()
+	previousVersion := ""
+	if known != nil {
+		previousVersion = known.previousVersion
+	}
+	reply, err := readScript.Exec(ctx, client, []string{TopKey(f, w), MetaKey(f, w)}, readArgs(previousVersion)).ToArray()
 	if err != nil {
 		return Snapshot{}, unavailable(err)
 	}
-	return decode(f, w, reply)
+	return decode(f, w, reply, known)
 }
 
 // connect gives the client, after the first connection if there was none yet.
