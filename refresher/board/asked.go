@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"github.com/topk-charts/topk"
-	"github.com/topk-charts/topk/refresher/topn"
 )
 
 // Ask has the board keep a chart that is not kept for everybody: of a playlist,
@@ -20,25 +19,23 @@ func (b *Board) Ask(f topk.Filter, now time.Time) (dropped *Chart) {
 		c.askedAt = now
 		return nil
 	}
-	c := &Chart{Filter: f, askedAt: now, ofSongs: asksCatalog(f), stirred: true}
-	switch {
-	case f.Eager():
+	if f.Eager() {
 		return nil
-	case onlySongs(f):
-		c.kind, c.trusted = read, true
-	case !b.place(c):
+	}
+	kind := sparse
+	if onlySongs(f) {
+		kind = read
+	}
+	c := b.newChart(f, kind)
+	c.askedAt, c.ofSongs, c.trusted = now, asksCatalog(f), kind == read
+	if kind == sparse && !b.place(c) {
 		return nil
-	default:
-		c.counts = topn.NewChart(b.Songs, b.Limits)
 	}
 	if len(b.asked) >= b.MaxAsked {
 		for _, other := range b.asked {
 			if dropped == nil || other.askedAt.Before(dropped.askedAt) {
 				dropped = other
 			}
-		}
-		if dropped == nil {
-			return nil
 		}
 		b.drop(dropped)
 	}

@@ -82,6 +82,7 @@ type Board struct {
 	counted  []*hold // those of counts that wait for the board to pass them
 	suspect  []*Chart
 	scrub    int       // the eager chart that was audited last
+	retagged time.Time // when the catalog changed, until charts were put in line for it
 	catalog  uint64    // version of the catalog that the charts follow
 	genresAt time.Time // when the charts of genres were read last
 
@@ -92,10 +93,10 @@ type Board struct {
 // New makes a board that is to be loaded.
 func New(cfg Config, window topk.Window) *Board {
 	b := &Board{
-		Config: cfg, window: window, global: topn.NewDense(cfg.Songs), genres: map[string]*Chart{},
+		Config: cfg, window: window, global: &topn.Dense{}, genres: map[string]*Chart{},
 		asked: map[string]*Chart{}, places: map[topk.Term][]*Chart{}, crosses: map[Value][]*Chart{},
 	}
-	b.whole = &Chart{Filter: topk.NewFilter(), kind: dense}
+	b.whole = b.newChart(topk.NewFilter(), dense)
 	return b
 }
 
@@ -169,7 +170,7 @@ func (b *Board) arrive(p Play) {
 // begin empties a window to date when its next period begins: what was counted
 // is of the last one, since plays ahead of their time wait.
 func (b *Board) begin() {
-	b.global = topn.NewDense(b.Songs)
+	b.global = &topn.Dense{}
 	for c := range b.All() {
 		if c.counts != nil {
 			c.counts = topn.NewChart(b.Songs, b.Limits)
@@ -245,9 +246,7 @@ func (b *Board) chartOf(v Value) *Chart {
 		b.eager = append(b.eager, nil)
 	}
 	if b.eager[v] == nil {
-		b.eager[v] = &Chart{
-			Filter: topk.NewFilter(b.Values.Term(v)), counts: topn.NewChart(b.Songs, b.Limits), kind: sparse, trusted: true,
-		}
+		b.eager[v] = b.newChart(topk.NewFilter(b.Values.Term(v)), sparse)
 	}
 	return b.eager[v]
 }

@@ -2,7 +2,9 @@ package board
 
 import (
 	"fmt"
+	"maps"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -138,8 +140,8 @@ func (w *world) prefix() topk.Watermark {
 // brute counts a filter over a prefix and a span, best first.
 func (w *world) brute(f topk.Filter, below topk.Watermark, span topk.Span) (entries []topk.Entry, total uint64) {
 	counts := map[string]uint64{}
-	for src, rows := range w.log {
-		for _, r := range rows {
+	for src := range uint32(3) {
+		for _, r := range w.log[src] {
 			if r.koff < below[src] && span.Contains(time.UnixMilli(r.ts)) && w.matches(f, r) {
 				counts[r.song]++
 				total++
@@ -182,24 +184,21 @@ func artistOf(song string) string { return "by-" + song[:1] }
 // load starts the boards: each dimension is counted as of a prefix of its own.
 func (w *world) load() {
 	w.read = w.prefix()
-	from := w.read
-	start := topk.Watermark{}
-	for src, next := range from {
-		start[src] = next
-	}
-	bases := map[topk.Dimension]topk.Watermark{}
-	for _, dim := range []topk.Dimension{topk.DimGlobal, topk.DimRegion, topk.DimSegment, topk.DimDevice} {
-		bases[dim] = w.prefix()
+	start := maps.Clone(w.read)
+	dims := []topk.Dimension{topk.DimGlobal, topk.DimRegion, topk.DimSegment, topk.DimDevice}
+	var below []topk.Watermark
+	for range dims {
+		below = append(below, w.prefix())
 	}
 	for _, window := range []topk.Window{topk.LastHour, topk.Last24h, topk.Today, topk.ThisWeek, topk.AllTime} {
 		b := New(w.cfg, window)
 		b.Load(w.now)
-		for dim, below := range bases {
-			w.loadDimension(b, dim, below)
+		for i, dim := range dims {
+			w.loadDimension(b, dim, below[i])
 		}
 		var early []Play
-		for src, rows := range w.log {
-			for _, r := range rows {
+		for src := range uint32(3) {
+			for _, r := range w.log[src] {
 				if r.koff < start[src] && r.ts >= b.Span().End.UnixMilli() {
 					early = append(early, w.play(r))
 				}
@@ -254,8 +253,8 @@ func (w *world) step() {
 				span.End = span.Start.Add(time.Minute)
 			}
 			var leaving []Play
-			for src, rows := range w.log {
-				for _, r := range rows {
+			for src := range uint32(3) {
+				for _, r := range w.log[src] {
 					if r.koff < b.Next()[src] && span.Contains(time.UnixMilli(r.ts)) {
 						leaving = append(leaving, w.play(r))
 					}
@@ -370,7 +369,9 @@ func (w *world) tag() {
 // against brute force.
 func (w *world) publish(redis map[*Chart]map[string]uint64) {
 	for _, b := range w.boards {
-		for _, p := range b.Due() {
+		due := b.Due()
+		slices.SortFunc(due, func(a, b Publication) int { return strings.Compare(a.Chart.Filter.String(), b.Chart.Filter.String()) })
+		for _, p := range due {
 			w.checked.publications++
 			held := redis[p.Chart]
 			if p.Base == 0 {

@@ -46,6 +46,15 @@ type Chart struct {
 	ranksSent bool
 }
 
+// newChart makes a chart that had no plays in the window so far.
+func (b *Board) newChart(f topk.Filter, kind kind) *Chart {
+	c := &Chart{Filter: f, kind: kind, trusted: true, stirred: true}
+	if kind == sparse {
+		c.counts = topn.NewChart(b.Songs, b.Limits)
+	}
+	return c
+}
+
 func (c *Chart) add(s topn.Song) {
 	c.counts.Add(s)
 	c.unsettled, c.stirred = true, true
@@ -155,7 +164,7 @@ func (b *Board) readGenres() {
 	for name, r := range rankings {
 		c := b.genres[name]
 		if c == nil {
-			c = &Chart{Filter: r.filter, kind: read, trusted: true, stirred: true}
+			c = b.newChart(r.filter, read)
 			b.genres[name] = c
 		}
 		c.stirred = c.stirred || c.total != r.total

@@ -37,7 +37,7 @@ type Loader struct {
 func (b *Board) Loader(dim topk.Dimension) *Loader {
 	l := &Loader{board: b, dim: dim, charts: map[string]*Chart{}}
 	if dim == topk.DimGlobal {
-		b.global = topn.NewDense(b.Songs)
+		b.global = &topn.Dense{}
 		return l
 	}
 	b.loading.mu.Lock()
@@ -64,7 +64,11 @@ func (l *Loader) Value(val string, floor, total uint64) {
 	l.board.loading.mu.Lock()
 	c := l.board.chartOf(v)
 	l.board.loading.mu.Unlock()
-	c.counts.Reset(topn.AtMost(floor), total)
+	rest := topn.Count{} // nothing
+	if floor > 0 {
+		rest = topn.Count{Song: topn.AnySong, Plays: floor}
+	}
+	c.counts.Reset(rest, total)
 	c.stirred = true
 	l.charts[val] = c
 }
