@@ -200,8 +200,8 @@ func (s *system) refresh() (stop func()) {
 	s.Helper()
 	publisher := s.store.NewPublisher(snapshot.PublisherOptions{})
 	r := refresher.New(refresher.Config{
-		DB: s.db, Snapshots: publisher, Cadences: refresher.Cadences(), Clock: time.Now,
-		Log: slog.New(slog.DiscardHandler), Registry: prometheus.NewRegistry(), Timeout: time.Minute,
+		DB: s.db, Snapshots: publisher, Calendar: topk.DefaultCalendar(), Clock: time.Now,
+		Log: slog.New(slog.DiscardHandler), Registry: prometheus.NewRegistry(),
 	})
 	ctx, cancel := context.WithCancel(s.Context())
 	done := make(chan error, 1)

@@ -58,8 +58,8 @@ func TestSnapshotsFollowThePlays(t *testing.T) {
 
 	registry := prometheus.NewRegistry()
 	r := refresher.New(refresher.Config{
-		DB: db, Snapshots: publisher, Clock: clock, Log: slog.New(slog.DiscardHandler), Registry: registry, Timeout: time.Minute,
-		Cadences: []refresher.Cadence{{Window: topk.LastHour, Every: 50 * time.Millisecond}, {Window: topk.AllTime, Every: 50 * time.Millisecond}},
+		DB: db, Snapshots: publisher, Calendar: topk.DefaultCalendar(), Clock: clock, Log: slog.Default(), Registry: registry,
+		Tick: 50 * time.Millisecond,
 	})
 	running, stop := context.WithCancel(ctx)
 	done := make(chan error, 1)
@@ -100,7 +100,7 @@ func TestSnapshotsFollowThePlays(t *testing.T) {
 	if err := <-done; err != nil {
 		t.Error(err)
 	}
-	for _, metric := range []string{"topk_refresher_refresh_seconds", "topk_freshness_seconds"} {
+	for _, metric := range []string{"topk_refresher_tick_seconds", "topk_freshness_seconds"} {
 		if n, err := testutil.GatherAndCount(registry, metric); err != nil || n == 0 {
 			t.Errorf("%s has %d series: %v", metric, n, err)
 		}
