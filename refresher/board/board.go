@@ -84,7 +84,7 @@ type Board struct {
 	scrub    int       // the eager chart that was audited last
 	retagged time.Time // when the catalog changed, until charts were put in line for it
 	catalog  uint64    // version of the catalog that the charts follow
-	genresAt time.Time // when the charts of genres were read last
+	genresAt time.Time // of when the charts of genres are
 
 	audits int           // charts that were held against a count of them
 	wrong  []topk.Filter // those that were not what was counted
@@ -286,7 +286,7 @@ const settles = 5 * time.Second
 // SQL has the change too.
 func (b *Board) retag() {
 	if version := b.Catalog.Version(); version != b.catalog {
-		b.catalog, b.retagged = version, b.asOf
+		b.catalog, b.retagged, b.genresAt = version, b.asOf, time.Time{}
 		for _, c := range b.asked {
 			c.songs, c.stirred = nil, true
 			if c.counts != nil && c.ofSongs {

@@ -310,9 +310,8 @@ func (w *world) check() {
 		if b.Loading() {
 			continue
 		}
-		b.readGenres()
 		for c := range b.All() {
-			if !c.trusted {
+			if !c.trusted || c.kind == genre && b.genresAt != b.asOf {
 				continue
 			}
 			entries, total := w.brute(c.Filter, b.Next(), b.Span())

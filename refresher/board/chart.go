@@ -14,7 +14,8 @@ type kind uint8
 const (
 	sparse kind = iota // candidates and bounds of its own
 	dense              // the global chart: the dense counts themselves
-	read               // read off the dense counts: only songs' genres and artists matter
+	genre              // read off the dense counts, all genres at once
+	read               // read off the dense counts by itself: only songs' genres and artists matter
 )
 
 // A Chart is one filter's chart in the board's window.
@@ -127,10 +128,10 @@ func (b *Board) top(c *Chart) ([]topn.Count, uint64) {
 			ranking.Offer(song, plays)
 		}
 		return ranking.Sorted(), b.global.Total()
+	case genre: // as of genresAt
+		return c.best, c.total
 	case read:
-		if len(c.Filter.Terms()) > 1 || c.Filter.Terms()[0].Dim != topk.DimGenre {
-			b.readSongs(c)
-		}
+		b.readSongs(c)
 		return c.best, c.total
 	default:
 		return c.counts.Top(), c.counts.Total()
@@ -155,6 +156,7 @@ func (b *Board) readSongs(c *Chart) {
 
 // readGenres reads the charts of all genres off the dense counts, in one pass.
 func (b *Board) readGenres() {
+	b.genresAt = b.asOf
 	rankings := b.Catalog.rank(b.global, b.Songs, b.Limits.N)
 	for name, c := range b.genres {
 		if _, still := rankings[name]; !still {
@@ -164,7 +166,7 @@ func (b *Board) readGenres() {
 	for name, r := range rankings {
 		c := b.genres[name]
 		if c == nil {
-			c = b.newChart(r.filter, read)
+			c = b.newChart(r.filter, genre)
 			b.genres[name] = c
 		}
 		c.stirred = c.stirred || c.total != r.total

@@ -26,14 +26,14 @@ const (
 
 // every is the pace at which a chart that changes is published.
 func (b *Board) every(c *Chart) time.Duration {
-	small := c.kind == sparse && (c.askedAt != time.Time{} || strings.Contains(c.Filter.String(), "/"))
+	small := !c.askedAt.IsZero() || c.kind == sparse && strings.Contains(c.Filter.String(), "/")
 	short := b.window == topk.LastHour || b.window == topk.Today
 	switch {
 	case small && (short || b.window == topk.Last24h):
 		return eachFew
 	case small:
 		return eachLong
-	case short && c.kind != read:
+	case short && c.kind != genre:
 		return 0
 	case short || b.window == topk.Last24h:
 		return eachSecond
@@ -68,13 +68,12 @@ func (b *Board) Due() []Publication {
 		return nil
 	}
 	if b.asOf.Sub(b.genresAt) >= eachSecond {
-		b.genresAt = b.asOf
 		b.readGenres()
 	}
 	var due []Publication
 	for c := range b.All() {
 		since := b.asOf.Sub(c.at)
-		if !c.trusted || since < reaffirm && (!c.stirred || since < b.every(c)) {
+		if !c.trusted || since < reaffirm && (!c.stirred || since < b.every(c)) || c.kind == genre && b.genresAt != b.asOf {
 			continue
 		}
 		due = append(due, b.publication(c))

@@ -55,6 +55,9 @@ func (b *Board) State(f topk.Filter) State {
 	if !c.trusted || b.loading != nil {
 		return s
 	}
+	if c.kind == genre {
+		b.readGenres()
+	}
 	top, total := b.top(c)
 	s.TotalPlays = total
 	for i, e := range top {
