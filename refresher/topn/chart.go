@@ -153,7 +153,7 @@ func (c *Chart) above(e entry, key Count) bool {
 	if e.plays() != key.Plays {
 		return e.plays() > key.Plays
 	}
-	return key.Song != AnySong && c.songs.ID(e.song()) > c.songs.ID(key.Song)
+	return key.Song != AnySong && c.songs.compareIDs(e.song(), key.Song) > 0
 }
 
 // surpasses says whether the bound of a song that is no candidate exceeds the

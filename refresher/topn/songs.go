@@ -2,6 +2,7 @@ package topn
 
 import (
 	"cmp"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"strings"
@@ -32,10 +33,24 @@ type Songs struct {
 	mu    sync.RWMutex
 	index map[string]Song
 	// Chunks never move, so ID needs no lock.
-	chunks [MaxSongs / chunkSongs]atomic.Pointer[[chunkSongs]string]
+	chunks [MaxSongs / chunkSongs]atomic.Pointer[[chunkSongs]interned]
 }
 
 const chunkSongs = 1 << 14
+
+// An interned id has its first bytes at hand, the first one uppermost: mostly
+// they decide how two ids compare, and the ids themselves, each in memory of
+// its own, need not be read.
+type interned struct {
+	first uint64
+	id    string
+}
+
+func firstBytes(id string) uint64 {
+	var first [8]byte
+	copy(first[:], id)
+	return binary.BigEndian.Uint64(first[:])
+}
 
 // NewSongs makes an empty table for at most limit songs, itself at most
 // MaxSongs.
@@ -65,17 +80,19 @@ func (s *Songs) Intern(id string) (Song, error) {
 	song = Song(len(s.index))
 	chunk := &s.chunks[song/chunkSongs]
 	if chunk.Load() == nil {
-		chunk.Store(new([chunkSongs]string))
+		chunk.Store(new([chunkSongs]interned))
 	}
-	chunk.Load()[song%chunkSongs] = id
+	*s.at(song) = interned{firstBytes(id), id}
 	s.index[id] = song
 	return song, nil
 }
 
 // ID gives the id of a song that Intern returned. It takes no lock: the caller
 // has the song from Intern, or by a channel or a lock from one that has.
-func (s *Songs) ID(song Song) string {
-	return s.chunks[song/chunkSongs].Load()[song%chunkSongs]
+func (s *Songs) ID(song Song) string { return s.at(song).id }
+
+func (s *Songs) at(song Song) *interned {
+	return &s.chunks[song/chunkSongs].Load()[song%chunkSongs]
 }
 
 // Len is how many songs there are.
@@ -88,16 +105,22 @@ func (s *Songs) Len() int {
 // Compare is the order of charts: more plays first, and of equal plays the
 // greater id in bytes first.
 func (s *Songs) Compare(a, b Count) int {
-	if a.Plays != b.Plays || a.Song == b.Song {
+	if a.Plays != b.Plays {
 		return cmp.Compare(b.Plays, a.Plays)
 	}
-	return cmp.Compare(s.ID(b.Song), s.ID(a.Song))
+	return s.compareIDs(b.Song, a.Song)
 }
 
 // compare is Compare for entries.
-func (s *Songs) compare(a, b entry) int {
-	if a.plays() != b.plays() || a == b {
-		return cmp.Compare(b.plays(), a.plays())
+func (s *Songs) compare(a, b entry) int { return s.Compare(a.count(), b.count()) }
+
+func (s *Songs) compareIDs(a, b Song) int {
+	if a == b {
+		return 0
 	}
-	return cmp.Compare(s.ID(b.song()), s.ID(a.song()))
+	x, y := s.at(a), s.at(b)
+	if x.first != y.first {
+		return cmp.Compare(x.first, y.first)
+	}
+	return cmp.Compare(x.id, y.id)
 }
