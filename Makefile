@@ -14,9 +14,15 @@ OUTAGE ?= 10m
 STEPS  ?= 300
 SEED   ?= 0
 
+# Of make simulate-refresher. ARGS are further flags: --help lists them.
+DAYS     ?= 1
+PLAYS    ?= 10e6
+EXPONENT ?= 1
+ARGS     ?=
+
 .PHONY: help
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: demo
 demo: ## Run everything on this machine with simulated plays (RATE, LISTEN, DATA, SECONDS)
@@ -43,6 +49,10 @@ test: engines kafka ## Run every test, with the race detector
 test-faults: engines kafka ## Kill processes at random and count (KILLS, SEED to repeat a run)
 	go test -count 1 -timeout 2h -run '^Test(Faults|Outage|Consumer|Metamorphic)' -v ./cmd/topk \
 		-faults.kills=$(KILLS) -faults.outage=$(OUTAGE) -faults.steps=$(STEPS) -faults.seed=$(SEED)
+
+.PHONY: simulate-refresher
+simulate-refresher: ## Prove the charts of simulated days exact, and say what they cost (DAYS, PLAYS a day, EXPONENT)
+	go run ./refresher/simulation --days $(DAYS) --plays $(PLAYS) --exponent $(EXPONENT) $(ARGS)
 
 .PHONY: lint
 lint: ## Check format, go vet, staticcheck and, where it is installed, shellcheck
