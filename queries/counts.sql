@@ -1,12 +1,13 @@
 -- The plays of every song and value of one dimension, in several windows at
 -- once, of one prefix of the log. Composed as in charts.sql, except that each
--- row adds to the windows that hold it: those whose days, hours or edges it is
--- of. One row per value: its songs are packed into one string, since reading
--- millions of rows one by one costs the client more than counting them costs
--- here. Rows with next > 0 carry the log's watermark.
+-- row read adds to the windows of whose days, hours, tail or edges it is: the
+-- rollups are read once, however many the windows.
 --
 -- Of values with very many songs, those that come to nothing in any window are
--- left out: a song is given when it has more plays than the floor of a window.
+-- left out: a song is given when in some window it has more plays than the
+-- value's floor there.
+--
+-- The kinds of rows are those of countsRow in log.go.
 WITH
 {{template "watermarks"}}
 {{- if .Thinned}},
@@ -28,107 +29,91 @@ WITH
         )
     ) AS thinned
 {{- end}}
-SELECT val, totals, floors, songs, toUInt32(0) AS src, toUInt64(0) AS next, toUInt64(0) AS head, false AS behind
-FROM
+SELECT 0 AS kind, val, songId{{range $i, $w := .Windows}}, n{{$i}}{{end}}
+FROM ({{template "songs in windows" .}}) AS songs
+{{- if .Thinned}}
+LEFT JOIN
 (
-    SELECT
-        val,
-        [{{range $i, $w := .Windows}}{{if $i}}, {{end}}sum(n{{$i}}){{end}}] AS totals,
-        {{if .Thinned}}any(thin.floors){{else}}CAST([], 'Array(UInt64)'){{end}} AS floors,
-        groupConcatIf(
-            formatRow('RowBinary', songId{{range $i, $w := .Windows}}, n{{$i}}{{end}}),
-            {{- if .Thinned}}
-            empty(thin.floors){{range $i, $w := .Windows}} OR n{{$i}} > thin.floors[{{$i}} + 1]{{end}}
-            {{- else}}
-            true
-            {{- end}}) AS songs
-    FROM ({{template "songs in windows" .}}) AS counts
-    {{- if .Thinned}}
-    LEFT JOIN (SELECT many.1 AS val, many.2 AS floors FROM (SELECT arrayJoin(thinned) AS many)) AS thin USING val
-    {{- end}}
-    GROUP BY val
-)
+    SELECT thin.1 AS val{{range $i, $w := .Windows}}, thin.2[{{$i}} + 1] AS floor{{$i}}{{end}}
+    FROM (SELECT arrayJoin(thinned) AS thin)
+) AS floors USING val
+WHERE false{{range $i, $w := .Windows}} OR n{{$i}} > floor{{$i}}{{end}}
 
 UNION ALL
 
-SELECT '' AS val, [] AS totals, [] AS floors, '' AS songs, src, next, heads[src] AS head, behind
-FROM ({{template "prefix"}})
+SELECT 2 AS kind, thin.1 AS val, '' AS songId{{range $i, $w := .Windows}}, thin.2[{{$i}} + 1] AS n{{$i}}{{end}}
+FROM (SELECT arrayJoin(thinned) AS thin)
+{{- end}}
+
+UNION ALL
+
+SELECT 1 AS kind, p.val AS val, '' AS songId{{range $i, $w := .Windows}}, sum(p.n{{$i}}) AS n{{$i}}{{end}}
+FROM ({{template "plays in windows" .}}) AS p
+GROUP BY val
+
+UNION ALL
+
+SELECT mark.1 AS kind, toString(src) AS val, '' AS songId, mark.2 AS n0{{range $i, $w := .Windows}}{{if $i}}, toUInt64(0) AS n{{$i}}{{end}}{{end}}
+FROM
+(
+    SELECT src, arrayJoin([(3, next), (4, heads[src]), (5, toUInt64(behind))]) AS mark
+    FROM ({{template "prefix"}})
+)
 SETTINGS enable_shared_storage_snapshot_in_query = 1
 
 {{define "songs in windows"}}
-    SELECT val, songId{{range $i, $w := .Windows}}, sum(n{{$i}}) AS n{{$i}}{{end}}
-    FROM
-    (
-        SELECT val, songId
-            {{- range $i, $w := .Windows}},
-            sumIf(plays, ts >= {dayFrom{{$i}}:DateTime64(3, 'UTC')} AND ts < {dayTo{{$i}}:DateTime64(3, 'UTC')}) AS n{{$i}}
-            {{- end}}
-        FROM rollup_day
-        WHERE dim = {dim:String} AND (false
-            {{- range $i, $w := .Windows}}
-            OR ts >= {dayFrom{{$i}}:DateTime64(3, 'UTC')} AND ts < {dayTo{{$i}}:DateTime64(3, 'UTC')}
-            {{- end}})
-            {{- template "sample" .}}
-        GROUP BY val, songId
-
-        UNION ALL
-
-        SELECT val, songId
-            {{- range $i, $w := .Windows}},
-            sumIf(plays, {{template "hours of" $i}}) AS n{{$i}}
-            {{- end}}
-        FROM rollup_hour
-        WHERE dim = {dim:String} AND (false
-            {{- range $i, $w := .Windows}}
-            OR {{template "hours of" $i}}
-            {{- end}})
-            {{- template "sample" .}}
-        GROUP BY val, songId
-
-        UNION ALL
-
-        SELECT {{template "values" .}} AS val, songId
-            {{- range $i, $w := .Windows}},
-            countIf({{template "tail of" $i}}) AS n{{$i}}
-            {{- end}}
-        FROM plays
-        WHERE has(news, src) AND at >= since AND counted AND (false
-            {{- range $i, $w := .Windows}}
-            OR {{template "tail of" $i}}
-            {{- end}})
-            {{- template "sample" .}}
-        GROUP BY val, songId
-
-        UNION ALL
-
-        SELECT {{template "values" .}} AS val, songId
-            {{- range $i, $w := .Windows}},
-            countIf({{template "edges of" $i}}) AS n{{$i}}
-            {{- end}}
-        FROM plays
-        WHERE at >= {atFrom:DateTime64(3, 'UTC')} AND counted AND (false
-            {{- range $i, $w := .Windows}}
-            OR {{template "edges of" $i}}
-            {{- end}})
-            {{- template "sample" .}}
-        GROUP BY val, songId
-    )
-    GROUP BY val, songId
+    -- By a hash of value and song, as event ids are kept by: half of the work
+    -- that the strings themselves make.
+    SELECT any(p.val) AS val, any(p.songId) AS songId{{range $i, $w := .Windows}}, sum(p.n{{$i}}) AS n{{$i}}{{end}}
+    FROM ({{template "plays in windows" .}}) AS p
+    GROUP BY sipHash128(p.val, p.songId)
 {{end}}
+
+{{define "plays in windows"}}
+        SELECT val, songId{{range $i, $w := .Windows}}, plays * ({{template "days of" $i}}) AS n{{$i}}{{end}}
+        FROM rollup_day
+        WHERE dim = {dim:String} AND (false{{range $i, $w := .Windows}} OR {{template "days of" $i}}{{end}})
+            {{- template "sample" .}}
+
+        UNION ALL
+
+        SELECT val, songId{{range $i, $w := .Windows}}, plays * ({{template "hours of" $i}}) AS n{{$i}}{{end}}
+        FROM rollup_hour
+        WHERE dim = {dim:String} AND (false{{range $i, $w := .Windows}} OR {{template "hours of" $i}}{{end}})
+            {{- template "sample" .}}
+
+        UNION ALL
+
+        SELECT {{template "values" .}} AS val, songId{{range $i, $w := .Windows}}, toUInt64({{template "tail of" $i}}) AS n{{$i}}{{end}}
+        FROM plays
+        WHERE has(news, src) AND at >= since AND counted AND (false{{range $i, $w := .Windows}} OR {{template "tail of" $i}}{{end}})
+            {{- template "sample" .}}
+
+        UNION ALL
+
+        SELECT {{template "values" .}} AS val, songId{{range $i, $w := .Windows}}, toUInt64({{template "edges of" $i}}) AS n{{$i}}{{end}}
+        FROM plays
+        WHERE at >= {atFrom:DateTime64(3, 'UTC')} AND counted AND (false{{range $i, $w := .Windows}} OR {{template "edges of" $i}}{{end}})
+            {{- template "sample" .}}
+{{end}}
+
+{{define "days of" -}}
+    (ts >= {dayFrom{{.}}:DateTime64(3, 'UTC')} AND ts < {dayTo{{.}}:DateTime64(3, 'UTC')})
+{{- end}}
 
 {{define "hours of" -}}
     (ts >= {hourFrom{{.}}:DateTime64(3, 'UTC')} AND ts < {dayFrom{{.}}:DateTime64(3, 'UTC')}
-             OR ts >= {dayTo{{.}}:DateTime64(3, 'UTC')} AND ts < {hourTo{{.}}:DateTime64(3, 'UTC')})
+         OR ts >= {dayTo{{.}}:DateTime64(3, 'UTC')} AND ts < {hourTo{{.}}:DateTime64(3, 'UTC')})
 {{- end}}
 
 {{define "edges of" -}}
     (ts >= {from{{.}}:DateTime64(3, 'UTC')} AND ts < {hourFrom{{.}}:DateTime64(3, 'UTC')}
-             OR ts >= {hourTo{{.}}:DateTime64(3, 'UTC')} AND ts < {to{{.}}:DateTime64(3, 'UTC')})
+         OR ts >= {hourTo{{.}}:DateTime64(3, 'UTC')} AND ts < {to{{.}}:DateTime64(3, 'UTC')})
 {{- end}}
 
 {{define "tail of" -}}
     (ts >= {hourFrom{{.}}:DateTime64(3, 'UTC')} AND ts < {hourTo{{.}}:DateTime64(3, 'UTC')}
-             AND koff >= if(ts >= {dayFrom{{.}}:DateTime64(3, 'UTC')} AND ts < {dayTo{{.}}:DateTime64(3, 'UTC')}, dayDone[src], hourDone[src]))
+         AND koff >= if(ts >= {dayFrom{{.}}:DateTime64(3, 'UTC')} AND ts < {dayTo{{.}}:DateTime64(3, 'UTC')}, dayDone[src], hourDone[src]))
 {{- end}}
 
 {{define "sample"}}

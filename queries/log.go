@@ -2,7 +2,6 @@ package queries
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"maps"
@@ -171,18 +170,18 @@ func (db *DB) Leaving(ctx context.Context, span topk.Span, below topk.Watermark,
 	return nil
 }
 
-// A CountsReader takes what Counts counts. Slices it is given are good for the
-// one call.
+// A CountsReader takes what Counts counts. The slices it is given have a number
+// for each window, and are good for the one call.
 type CountsReader interface {
 	// Begin comes first, and again when the count is made anew: what was read
 	// is to be forgotten.
 	Begin()
-	// Floor comes before the rows of each value: the plays in each window of
-	// all its songs, and how many plays at most a song has that is not given;
-	// floor 0 when all songs are.
-	Floor(val string, floors, totals []uint64)
-	// Row is a song of the value, and its plays in each window.
+	// Row is a song of a value, and its plays. Rows come in any order.
 	Row(val, songID string, plays []uint64)
+	// Floor comes once for each value, after all rows: of its songs that were
+	// not given none has more plays than floors, which are 0 when all were; and
+	// all of its songs together have totals.
+	Floor(val string, floors, totals []uint64)
 }
 
 // thinning says which songs Counts leaves out.
@@ -196,7 +195,7 @@ var defaultThinning = thinning{many: 20_000, kept: 15_000, sample: 16}
 
 // Counts counts, of every value of one dimension (global, region, segment or
 // device), every song's plays in several windows at once, as of now and of one
-// prefix of the log: the position it gives. The values come in any order.
+// prefix of the log: the position it gives.
 //
 // Of values with very many songs only those are given that have many plays in
 // one of the windows (see CountsReader.Floor), except of global.
@@ -225,34 +224,49 @@ func (db *DB) Counts(ctx context.Context, dim topk.Dimension, windows []topk.Win
 	}); err != nil {
 		return fail(err)
 	}
+	var kind uint8
+	var val, songID string
 	plays := make([]uint64, len(windows))
+	row := []any{&kind, &val, &songID}
+	for i := range plays {
+		row = append(row, &plays[i])
+	}
+	floors, totals := map[string][]uint64{}, map[string][]uint64{}
+	args := db.countsArgs(dim, windows, now)
 	err = untilPrefix(ctx, func() error {
 		c.Begin()
+		clear(floors)
+		clear(totals)
 		pos.Next, pos.Heads = topk.Watermark{}, topk.Watermark{}
-		return db.scan(ctx, sql, db.countsArgs(dim, windows, now), func(rows driver.Rows) error {
-			var val, packed string
-			var totals, floors []uint64
-			var src uint32
-			var next, head uint64
-			var behind bool
-			if err := rows.Scan(&val, &totals, &floors, &packed, &src, &next, &head, &behind); err != nil {
+		return db.scan(ctx, sql, args, func(rows driver.Rows) error {
+			if err := rows.Scan(row...); err != nil {
 				return err
 			}
-			if next > 0 {
-				if head > 0 {
-					pos.Heads[src] = head
-				}
-				return wmRow(pos.Next, src, next, behind)
+			switch kind {
+			case songRow:
+				c.Row(val, songID, plays)
+				return nil
+			case totalsRow:
+				totals[val] = slices.Clone(plays)
+				return nil
+			case floorsRow:
+				floors[val] = slices.Clone(plays)
+				return nil
+			default:
+				return pos.countsMark(kind, val, plays[0])
 			}
-			if len(floors) == 0 {
-				floors = make([]uint64, len(windows))
-			}
-			c.Floor(val, floors, totals)
-			return unpack(packed, plays, func(songID string) { c.Row(val, songID, plays) })
 		})
 	})
 	if err != nil {
 		return fail(err)
+	}
+	complete := make([]uint64, len(windows))
+	for val, plays := range totals {
+		f := floors[val]
+		if f == nil {
+			f = complete
+		}
+		c.Floor(val, f, plays)
 	}
 	return pos, nil
 }
@@ -278,21 +292,30 @@ func (db *DB) countsArgs(dim topk.Dimension, windows []topk.Window, now time.Tim
 	return append(args, at("atFrom", atFrom))
 }
 
-// unpack reads songs in ClickHouse's RowBinary: each a string and its plays.
-func unpack(rows string, plays []uint64, read func(songID string)) error {
-	b := []byte(rows)
-	for len(b) > 0 {
-		length, n := binary.Uvarint(b)
-		if n <= 0 || uint64(len(b)-n) < length+8*uint64(len(plays)) {
-			return errors.New("packed songs are cut off")
-		}
-		songID := string(b[n : n+int(length)])
-		b = b[n+int(length):]
-		for i := range plays {
-			plays[i] = binary.LittleEndian.Uint64(b[8*i:])
-		}
-		b = b[8*len(plays):]
-		read(songID)
+// The kinds of rows that counts.sql gives. A song, the totals and the floors of
+// a value have a number for each window; the marks are of a source of the log,
+// and have one number.
+const (
+	songRow = iota
+	totalsRow
+	floorsRow
+	nextMark
+	headMark
+	behindMark
+)
+
+func (pos *LogPosition) countsMark(kind uint8, source string, n uint64) error {
+	id, err := strconv.ParseUint(source, 10, 32)
+	if err != nil {
+		return fmt.Errorf("source: %w", err)
+	}
+	switch src := uint32(id); {
+	case kind == behindMark && n > 0:
+		return errBehind
+	case kind == nextMark:
+		pos.Next[src] = n
+	case kind == headMark && n > 0:
+		pos.Heads[src] = n
 	}
 	return nil
 }
