@@ -198,7 +198,7 @@ func TestRemove(t *testing.T) {
 	var keys []snapshot.Key
 	var first topk.Chart
 	for i := range 10 {
-		c := chart(topk.NewFilter(topk.Term{Dim: topk.DimPlaylist, Value: fmt.Sprint(i)}), 1, map[string]uint64{"a": 1})
+		c := chart(playlist(fmt.Sprint(i)), 1, map[string]uint64{"a": 1})
 		publish(t, mine, nil, snapshot.Whole(c))
 		keys = append(keys, snapshot.Key{Filter: c.Filter, Window: c.Window})
 		first = c
