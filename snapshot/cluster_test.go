@@ -45,7 +45,7 @@ func TestCluster(t *testing.T) {
 	for version := 1; version <= 3; version++ {
 		var charts []topk.Chart
 		for i := range 60 {
-			f := topk.NewFilter(topk.Term{Dim: topk.DimPlaylist, Value: fmt.Sprint(i)})
+			f := playlist(fmt.Sprint(i))
 			charts = append(charts, chart(f, version, map[string]uint64{"a": uint64(i), "b": uint64(version)}))
 		}
 		if _, errs := p.put(t.Context(), charts...); errors.Join(errs...) != nil {
@@ -61,6 +61,21 @@ func TestCluster(t *testing.T) {
 		}
 		nodes[version-1].do(t, "FLUSHALL")
 	}
+
+	var keys []snapshot.Key
+	for i := range 60 {
+		keys = append(keys, snapshot.Key{Filter: playlist(fmt.Sprint(i)), Window: topk.Last24h})
+	}
+	if err := p.Remove(t.Context(), keys); err != nil {
+		t.Fatal(err)
+	}
+	for i, node := range nodes {
+		if n := node.do(t, "DBSIZE"); n != "0" {
+			t.Errorf("node %d still holds %s keys", i, n)
+		}
+	}
+	store.Want(playlist("1"), topk.Last24h)
+	wantWanted(t, p.Publisher, noon, "playlist:1 24h")
 }
 
 // With one shard away its charts fail, and the charts of the others are served
@@ -74,7 +89,7 @@ func TestClusterWithoutOneShard(t *testing.T) {
 	p := publisher(t, store, snapshot.PublisherOptions{Batch: 60})
 	var charts []topk.Chart
 	for i := range 60 {
-		f := topk.NewFilter(topk.Term{Dim: topk.DimPlaylist, Value: fmt.Sprint(i)})
+		f := playlist(fmt.Sprint(i))
 		charts = append(charts, chart(f, 1, map[string]uint64{"a": uint64(i)}))
 	}
 	nodes[2].kill()

@@ -48,9 +48,8 @@ type demand struct {
 	queue   chan wish
 	dropped atomic.Uint64
 
-	ctx  context.Context // of tellDemand
-	stop context.CancelFunc
-	told chan struct{} // closed once tellDemand has ended
+	stop context.CancelFunc // of tellDemand
+	told chan struct{}      // closed once it has ended
 }
 
 // A wish is for a chart, at an instant.
@@ -64,9 +63,7 @@ func newDemand() (*demand, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &demand{said: said, queue: make(chan wish, wantQueue), told: make(chan struct{})}
-	d.ctx, d.stop = context.WithCancel(context.Background())
-	return d, nil
+	return &demand{said: said, queue: make(chan wish, wantQueue), told: make(chan struct{})}, nil
 }
 
 // Want says that somebody asks for a chart that is kept on demand. It neither
@@ -97,14 +94,14 @@ func (s *Store) Want(f topk.Filter, w topk.Window) {
 // was away, or more was wanted than it could be told.
 func (s *Store) WantsDropped() uint64 { return s.demand.dropped.Load() }
 
-// tellDemand tells Redis what is wanted, until Close. What comes in while Redis
+// tellDemand tells Redis what is wanted, until ctx ends. What comes in while Redis
 // is being told makes the next batch.
-func (s *Store) tellDemand() {
+func (s *Store) tellDemand(ctx context.Context) {
 	defer close(s.demand.told)
 	batch := make([]wish, 0, wantBatch)
 	for {
 		select {
-		case <-s.demand.ctx.Done():
+		case <-ctx.Done():
 			return
 		case first := <-s.demand.queue:
 			batch = append(batch[:0], first)
@@ -117,7 +114,7 @@ func (s *Store) tellDemand() {
 				more = false
 			}
 		}
-		if err := s.tell(s.demand.ctx, batch); err != nil {
+		if err := s.tell(ctx, batch); err != nil {
 			s.demand.dropped.Add(uint64(len(batch)))
 		}
 	}

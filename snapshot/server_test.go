@@ -70,7 +70,7 @@ func (s *server) start(t testing.TB) {
 	})
 }
 
-// do runs one command on the server and gives its reply as text.
+// do runs one command on the server and gives its reply as text, "" for none.
 func (s *server) do(t testing.TB, command ...string) string {
 	t.Helper()
 	client, err := s.dial()
@@ -82,8 +82,14 @@ func (s *server) do(t testing.TB, command ...string) string {
 	if err != nil && !rueidis.IsRedisNil(err) {
 		t.Fatalf("%v: %v", command, err)
 	}
+	if reply.IsNil() {
+		return ""
+	}
 	if text, err := reply.ToString(); err == nil {
 		return text
+	}
+	if n, err := reply.ToInt64(); err == nil {
+		return strconv.FormatInt(n, 10)
 	}
 	return reply.String()
 }

@@ -113,7 +113,7 @@ func decode(f topk.Filter, w topk.Window, reply []rueidis.RedisMessage, known *S
 	}
 	if !meta[len(meta)-1].IsNil() {
 		s.previousVersion = d.text("previousVersion")
-		if reply[2].IsNil() && known != nil {
+		if known != nil && known.previousVersion == s.previousVersion {
 			s.Previous = known.Previous
 		} else {
 			s.Previous = d.previous(reply[2])

@@ -420,7 +420,7 @@ func TestPublishInBatches(t *testing.T) {
 	for version := 1; version <= 3; version++ {
 		var charts []topk.Chart
 		for i := range 50 {
-			f := topk.NewFilter(topk.Term{Dim: topk.DimPlaylist, Value: fmt.Sprint(i)})
+			f := playlist(fmt.Sprint(i))
 			charts = append(charts, chart(f, version, map[string]uint64{"a": uint64(i), "b": uint64(version)}))
 		}
 		if _, errs := p.put(t.Context(), charts...); errors.Join(errs...) != nil {
@@ -596,7 +596,7 @@ func TestCopiesAreBounded(t *testing.T) {
 	p := publisher(t, store, snapshot.PublisherOptions{})
 	filters := make([]topk.Filter, 200)
 	for i := range filters {
-		filters[i] = topk.NewFilter(topk.Term{Dim: topk.DimPlaylist, Value: fmt.Sprint(i)})
+		filters[i] = playlist(fmt.Sprint(i))
 		c := chart(filters[i], 1, map[string]uint64{"a": 1})
 		put(t, p, c)
 		wantChart(t, store, c)
@@ -703,6 +703,12 @@ func TestDifferencesAddUp(t *testing.T) {
 			"flush":  func(*rapid.T) { redis.do(t, "FLUSHALL") },
 			"evict": func(rt *rapid.T) {
 				redis.do(t, "DEL", rapid.SampledFrom([]string{"top:{global}:24h", "meta:{global}:24h"}).Draw(rt, "key"))
+			},
+			"remove": func(rt *rapid.T) {
+				keys := []snapshot.Key{{Filter: global, Window: topk.Last24h}}
+				if err := rapid.SampledFrom(writers).Draw(rt, "writer").Remove(context.Background(), keys); err != nil {
+					rt.Fatal(err)
+				}
 			},
 			"publish": func(rt *rapid.T) {
 				version += rapid.IntRange(1, 3).Draw(rt, "step")

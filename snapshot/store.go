@@ -120,7 +120,9 @@ func Open(ctx context.Context, url string, opts Options) (*Store, error) {
 	if _, err := s.connect(ctx); ctx.Err() != nil {
 		return nil, fmt.Errorf("snapshot: connect: %w", err)
 	}
-	go s.tellDemand()
+	telling, stop := context.WithCancel(context.WithoutCancel(ctx))
+	demand.stop = stop
+	go s.tellDemand(telling)
 	return s, nil
 }
 
@@ -137,13 +139,14 @@ func retryOnce(attempts int, _ rueidis.Completed, _ error) time.Duration {
 // Close drops the connections, and what was still to be said of demand.
 func (s *Store) Close() {
 	s.demand.stop()
-	<-s.demand.told
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	s.closed = true
-	if s.client != nil {
-		s.client.Close()
+	client := s.client
+	s.mu.Unlock()
+	if client != nil {
+		client.Close()
 	}
+	<-s.demand.told
 }
 
 // Ping reports whether Redis answers.
