@@ -201,3 +201,18 @@ func FuzzParseFilter(f *testing.F) {
 		}
 	})
 }
+
+func TestEagerFilters(t *testing.T) {
+	for filter, want := range map[string]bool{
+		"global": true, "region:IN": true, "region:IN/Mumbai": true, "genre:pop": true, "segment:free": true, "device:tv": true,
+		"playlist:p": false, "album:a": false, "artist:x": false, "genre:pop,region:IN": false, "global,region:IN": true,
+	} {
+		f, err := topk.ParseFilter(filter)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := f.Eager(); got != want {
+			t.Errorf("%s: %t", filter, got)
+		}
+	}
+}

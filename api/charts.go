@@ -79,7 +79,6 @@ type chartRequest struct {
 	window topk.Window
 	k      int
 	key    string // snapshot.TopKey
-	eager  bool   // snapshot.Eager
 }
 
 // parseChartRequest is strict: a parameter that is misspelt or given twice would
@@ -102,7 +101,6 @@ func parseChartRequest(rawQuery string) (chartRequest, error) {
 		return chartRequest{}, badParameters(q.problems)
 	}
 	req.key = snapshot.TopKey(req.filter, req.window)
-	req.eager = snapshot.Eager(req.filter, req.window)
 	return req, nil
 }
 
@@ -182,7 +180,7 @@ func (a *chartAPI) top(w http.ResponseWriter, r *http.Request) error {
 		snap, err := a.snapshots.Get(r.Context(), req.filter, req.window)
 		// Only for what a snapshot could answer. One that is kept on demand is
 		// wanted again with each request, or it would be given up.
-		wanted = req.k <= topk.SnapshotSize && (!req.eager || errors.Is(err, topk.ErrNotFound))
+		wanted = req.k <= topk.SnapshotSize && (!req.filter.Eager() || errors.Is(err, topk.ErrNotFound))
 		if err == nil && req.fits(snap.Chart) {
 			if wanted {
 				a.snapshots.Want(req.filter, req.window)

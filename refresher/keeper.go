@@ -16,10 +16,10 @@ import (
 // that touches the board runs in its goroutine.
 type keeper struct {
 	*Refresher
-	board   *board.Board
-	values  *board.Values
-	budget  *budget
-	began   time.Time // of the cold start
+	board  *board.Board
+	values *board.Values
+	budget *budget
+	began  time.Time // of the cold start
 
 	batches chan board.Batch
 	counted chan counted

@@ -20,10 +20,10 @@ type metrics struct {
 	restarts  *prometheus.CounterVec
 	failures  *prometheus.CounterVec
 
-	charts    *prometheus.GaugeVec
-	entries   *prometheus.GaugeVec
-	bytes     *prometheus.GaugeVec
-	suspects  *prometheus.GaugeVec
+	charts   *prometheus.GaugeVec
+	entries  *prometheus.GaugeVec
+	bytes    *prometheus.GaugeVec
+	suspects *prometheus.GaugeVec
 
 	rebases    *prometheus.HistogramVec
 	rebaseFail *prometheus.CounterVec
@@ -59,10 +59,10 @@ func newMetrics(registry prometheus.Registerer) metrics {
 		restarts:  counter("topk_refresher_restarts_total", "Times all charts were counted anew.", "reason"),
 		failures:  counter("topk_refresher_failures_total", "Steps that failed and are tried again.", "step"),
 
-		charts:    gauge("topk_refresher_charts", "Charts that are kept.", "window"),
-		entries:   gauge("topk_refresher_entries", "Counts that are kept, of charts with a part of their songs only.", "window"),
-		bytes:     gauge("topk_refresher_bytes", "Memory of a window's charts.", "window"),
-		suspects:  gauge("topk_refresher_suspects", "Charts in doubt, which are not published until they were counted.", "window"),
+		charts:   gauge("topk_refresher_charts", "Charts that are kept.", "window"),
+		entries:  gauge("topk_refresher_entries", "Counts that are kept, of charts with a part of their songs only.", "window"),
+		bytes:    gauge("topk_refresher_bytes", "Memory of a window's charts.", "window"),
+		suspects: gauge("topk_refresher_suspects", "Charts in doubt, which are not published until they were counted.", "window"),
 
 		rebases: seconds("topk_refresher_rebase_seconds", "Counts of single charts by ClickHouse; why is doubt or audit.",
 			work, "dimension", "window", "why"),

@@ -3,7 +3,6 @@ package snapshot
 import (
 	"context"
 	"errors"
-	"slices"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -11,18 +10,6 @@ import (
 	"github.com/maypok86/otter/v2"
 
 	"github.com/topk-charts/topk"
-)
-
-// Eager reports whether a chart is kept whether it is asked for or not. The
-// others are kept on demand, if they are of a named window.
-func Eager(f topk.Filter, w topk.Window) bool {
-	terms := f.Terms()
-	return len(terms) == 1 && slices.Contains(eagerDimensions, terms[0].Dim) && slices.Contains(eagerWindows, w)
-}
-
-var (
-	eagerDimensions = []topk.Dimension{topk.DimGlobal, topk.DimRegion, topk.DimGenre, topk.DimSegment, topk.DimDevice}
-	eagerWindows    = []topk.Window{topk.LastHour, topk.Last24h, topk.Last7d, topk.AllTime}
 )
 
 const (

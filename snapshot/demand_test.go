@@ -170,30 +170,6 @@ func TestWantWithoutRedis(t *testing.T) {
 	store.Close() // which does no harm
 }
 
-func TestEager(t *testing.T) {
-	region := topk.Term{Dim: topk.DimRegion, Value: "IN/Mumbai"}
-	fixed, err := topk.Between(noon, noon.Add(time.Hour))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, c := range []struct {
-		filter topk.Filter
-		window topk.Window
-		want   bool
-	}{
-		{global, topk.LastHour, true},
-		{topk.NewFilter(region), topk.AllTime, true},
-		{topk.NewFilter(region), topk.Last30d, false},
-		{topk.NewFilter(region), fixed, false},
-		{playlist("p"), topk.LastHour, false},
-		{topk.NewFilter(region, topk.Term{Dim: topk.DimGenre, Value: "pop"}), topk.LastHour, false},
-	} {
-		if got := snapshot.Eager(c.filter, c.window); got != c.want {
-			t.Errorf("%s %s: %t", c.filter, c.window, got)
-		}
-	}
-}
-
 func BenchmarkWant(b *testing.B) {
 	store := open(b, startServer(b).url(), snapshot.Options{})
 	f := playlist("37i9dQZF1DX0XUfTFmNBRM")
