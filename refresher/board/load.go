@@ -50,38 +50,40 @@ func (b *Board) Loader(dim topk.Dimension) *Loader {
 	return l
 }
 
-// Value says how many plays a value has in all, and that songs of which no row
-// comes have at most floor; with 0 there are no others. It comes before the
-// value's rows.
-func (l *Loader) Value(val string, floor, total uint64) {
-	if l.dim == topk.DimGlobal {
-		return
-	}
-	v, ok := l.board.Values.Of(topk.Term{Dim: l.dim, Value: val})
-	if !ok {
-		return
-	}
-	l.board.loading.mu.Lock()
-	c := l.board.chartOf(v)
-	l.board.loading.mu.Unlock()
-	rest := topn.Count{} // nothing
-	if floor > 0 {
-		rest = topn.Count{Song: topn.AnySong, Plays: floor}
-	}
-	c.counts.Reset(rest, total)
-	c.stirred = true
-	l.charts[val] = c
-}
-
 // Row is the plays of one song.
 func (l *Loader) Row(val string, song topn.Song, plays uint64) {
 	if l.dim == topk.DimGlobal {
 		l.board.global.Put(song, plays)
-		return
-	}
-	if c := l.charts[val]; c != nil { // else there is no room for the value
+	} else if c := l.chart(val); c != nil {
 		c.counts.Put(song, plays)
 	}
+}
+
+// Value says, after the rows of a value, how many plays it has in all, and that
+// songs of which no row came have at most rest; 0 when there are none.
+func (l *Loader) Value(val string, rest, total uint64) {
+	if l.dim == topk.DimGlobal {
+		return
+	}
+	if c := l.chart(val); c != nil {
+		c.counts.Bound(rest, total)
+	}
+}
+
+// chart gives the chart of a value; nil when there is no room for it.
+func (l *Loader) chart(val string) *Chart {
+	c, known := l.charts[val]
+	if known {
+		return c
+	}
+	if v, ok := l.board.Values.Of(topk.Term{Dim: l.dim, Value: val}); ok {
+		l.board.loading.mu.Lock()
+		c = l.board.chartOf(v)
+		l.board.loading.mu.Unlock()
+		c.counts.Reset(topn.Count{}, 0)
+	}
+	l.charts[val] = c
+	return c
 }
 
 // Done says which prefix of the log was counted.

@@ -76,6 +76,21 @@ func (c *Chart) Put(song Song, plays uint64) {
 	}
 }
 
+// Bound ends the rows of a rebase of which more is known only after them: a
+// song that was not put has at most so many plays, 0 when there is none, and
+// the window holds total plays of all songs. The rebase began with a zero floor.
+func (c *Chart) Bound(plays, total uint64) {
+	c.total = total
+	if plays <= c.floor.Plays {
+		return // so many rows came that the least were dropped
+	}
+	floor := Count{AnySong, plays}
+	c.keep(func(ranked []entry) int {
+		return sort.Search(len(ranked), func(i int) bool { return !c.above(ranked[i], floor) })
+	})
+	c.floor, c.head, c.loaded = floor, nil, true
+}
+
 // Add counts a play that entered the window.
 func (c *Chart) Add(song Song) {
 	c.total++
