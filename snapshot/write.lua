@@ -11,40 +11,41 @@
 --   done, send everything).
 --
 -- It runs thousands of times a second, mostly with no member to change, and a
--- call costs more than the rest: hence as few of them as will do.
-local top, meta = KEYS[1], KEYS[2]
+-- call costs more than the rest: hence as few of them as will do. Globals are
+-- looked up in Redis' table of them each time, locals are not.
+local call, ARGV, top, meta = redis.call, ARGV, KEYS[1], KEYS[2]
 local version, writer, base, ttl, size = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local removed = 13
 local set = removed + ARGV[12]
 
-local held = redis.call('HMGET', meta, 'version', 'writer', 'size')
+local held = call('HMGET', meta, 'version', 'writer', 'size')
 if held[1] and tonumber(held[1]) >= tonumber(version) then
   return 'stale'
 end
 if base == '' then
-  redis.call('DEL', top)
-elseif held[1] ~= base or held[2] ~= writer or redis.call('ZCARD', top) ~= tonumber(held[3]) then
+  call('DEL', top)
+elseif held[1] ~= base or held[2] ~= writer or call('ZCARD', top) ~= tonumber(held[3]) then
   return 'behind'
 end
 
 if set > removed then
-  redis.call('ZREM', top, unpack(ARGV, removed, set - 1))
+  call('ZREM', top, unpack(ARGV, removed, set - 1))
 end
 if #ARGV >= set then
-  redis.call('ZADD', top, unpack(ARGV, set))
+  call('ZADD', top, unpack(ARGV, set))
 end
-redis.call('HSET', meta, 'version', version, 'asOf', version, 'windowStart', ARGV[6], 'windowEnd', ARGV[7],
+call('HSET', meta, 'version', version, 'asOf', version, 'windowStart', ARGV[6], 'windowEnd', ARGV[7],
   'totalPlays', ARGV[8], 'watermark', ARGV[9])
 if held[2] ~= writer or held[3] ~= size then
-  redis.call('HSET', meta, 'size', size, 'writer', writer)
+  call('HSET', meta, 'size', size, 'writer', writer)
 end
 if ARGV[10] ~= '' then
-  redis.call('HSET', meta, 'previousVersion', version, 'previousAsOf', ARGV[10], 'previous', ARGV[11])
+  call('HSET', meta, 'previousVersion', version, 'previousAsOf', ARGV[10], 'previous', ARGV[11])
 end
 if ttl ~= '' then
   -- One clock reading serves the whole script, so both expire in the same
   -- millisecond.
-  redis.call('PEXPIRE', top, ttl)
-  redis.call('PEXPIRE', meta, ttl)
+  call('PEXPIRE', top, ttl)
+  call('PEXPIRE', meta, ttl)
 end
 return 'written'
