@@ -104,7 +104,7 @@ func (r *run) swap(ctx context.Context, lock *tablelock.Lock, table rollup, part
 	view := table.Name + "_fill"
 	start := r.Clock()
 	defer func() {
-		err = errors.Join(err, r.afterwards(ctx, "SYSTEM START VIEW "+view))
+		err = errors.Join(err, r.resume(ctx, view))
 		paused = r.Clock().Sub(start)
 	}()
 	if err := r.do(ctx, "stop", "SYSTEM STOP VIEW "+view); err != nil {
@@ -138,6 +138,16 @@ func (r *run) swap(ctx context.Context, lock *tablelock.Lock, table rollup, part
 		return 0, 0, err
 	}
 	return built.plays, 0, nil
+}
+
+// resume starts the fill that a repair has stopped. Before that it tells those
+// who keep what they have counted from the rollups to start anew: a fill that
+// stands still after a kill says that they may not have been told.
+func (r *run) resume(ctx context.Context, view string) error {
+	if err := r.afterwards(ctx, "INSERT INTO rewrites (reason) VALUES ('repair of what "+view+" fills')"); err != nil {
+		return err
+	}
+	return r.afterwards(ctx, "SYSTEM START VIEW "+view)
 }
 
 // stopped waits until no refresh of the view is under way.

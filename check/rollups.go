@@ -287,7 +287,7 @@ func (r *run) start(ctx context.Context, view string) (started bool, err error) 
 		return false, err
 	}
 	defer func() { err = errors.Join(err, lock.Release()) }()
-	if _, err := r.db.ExecContext(ctx, "SYSTEM START VIEW "+view); err != nil {
+	if err := r.resume(ctx, view); err != nil {
 		return false, fmt.Errorf("start %s: %w", view, err)
 	}
 	return true, nil

@@ -414,6 +414,16 @@ func finishSwitch(ctx context.Context, db *sql.DB, live string, w Wiring, step f
 			return fmt.Errorf("exchange table %s: %w", table, err)
 		}
 	}
+	if err := step("tell followers"); err != nil {
+		return err
+	}
+	// The tables have the newest schema now, whatever the live one was.
+	if err := steps(db, live); err != nil {
+		return fmt.Errorf("migrate schema: %w", err)
+	}
+	if _, err := db.ExecContext(ctx, "INSERT INTO "+live+".rewrites (reason) VALUES ('replay')"); err != nil {
+		return fmt.Errorf("tell those who follow the log: %w", err)
+	}
 	if err := step("wire the new tables"); err != nil {
 		return err
 	}

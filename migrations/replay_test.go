@@ -87,11 +87,11 @@ func TestReplay(t *testing.T) {
 	c.produce(3, append(c.events("kept", 200), c.events("gone", 30)...)...)
 	n := stop()
 	c.exact(230 + n)
-	watched := c.watch(uint64(230 + n))
+	watched, followed := c.watch(uint64(230+n)), c.follow()
 	if err := c.replay(migrations.ReplayOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	t.Logf("%d charts meanwhile", watched())
+	t.Logf("%d charts meanwhile, and the log followed %d times", watched(), followed())
 	c.exact(230 + n)
 }
 
@@ -123,6 +123,53 @@ func (c *chain) watch(total uint64) (stop func() int) {
 	}
 }
 
+// follow follows the log until it is told that history was rewritten, which it
+// must be: to it, all plays of the new epoch would be new.
+func (c *chain) follow() (wait func() int) {
+	db, err := queries.Open(c.DSN, topk.DefaultCalendar())
+	if err != nil {
+		c.Fatal(err)
+	}
+	pos, err := db.Counts(c.Context(), topk.DimGlobal, []topk.Window{topk.AllTime}, time.Now(), nobody{})
+	if err != nil {
+		c.Fatal(err)
+	}
+	var polls int
+	ctx, cancel := context.WithTimeout(c.Context(), 2*time.Minute)
+	var running sync.WaitGroup
+	running.Go(func() {
+		for ; ; polls++ {
+			next, _, err := db.Arrivals(ctx, pos, 1000, func(p queries.Play) error {
+				c.Errorf("a play arrived that had been counted: %+v", p)
+				return nil
+			})
+			if errors.Is(err, queries.ErrRewritten) {
+				return
+			}
+			if err != nil {
+				c.Errorf("follow the log: %v", err)
+				return
+			}
+			pos = next
+		}
+	})
+	return func() int {
+		running.Wait()
+		cancel()
+		if err := db.Close(); err != nil {
+			c.Error(err)
+		}
+		return polls
+	}
+}
+
+// nobody reads counts for their position alone.
+type nobody struct{}
+
+func (nobody) Begin()                           {}
+func (nobody) Row(string, string, []uint64)     {}
+func (nobody) Floor(string, []uint64, []uint64) {}
+
 var errKilled = errors.New("killed")
 
 // Killed before any of its steps and run again, or followed by Up alone once the
@@ -153,6 +200,7 @@ func TestReplayKilledAtEachStep(t *testing.T) {
 			t.Fatal(err)
 		}
 		switched := len(names) > 0 && kill >= 5 // the exchanges have begun
+		told := c.value("SELECT count() FROM rewrites")
 		c.up()
 		if !switched {
 			if err := c.replay(migrations.ReplayOptions{}); err != nil {
@@ -160,6 +208,9 @@ func TestReplayKilledAtEachStep(t *testing.T) {
 			}
 		}
 		c.exact(total)
+		if c.value("SELECT count() FROM rewrites") == told {
+			t.Errorf("killed before %q: nobody who follows the log was told", names[kill])
+		}
 		if got := c.value("SELECT count() FROM system.databases WHERE name = '" + c.Database + "_replay'"); got != "0" {
 			t.Fatalf("killed before %q: the old tables are still there", names[kill])
 		}

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/ClickHouse/clickhouse-go/v2"
@@ -48,7 +49,8 @@ var ErrRewritten = errors.New("the history of plays was rewritten")
 // has further ones. Of each source at most limit offsets are read, from its
 // next play on. Plays that do not count move the position too.
 //
-// ErrRewritten when the log is not the one that pos was read from.
+// ErrRewritten, and no play is read, when the log is not the one that pos was
+// read from.
 func (db *DB) Arrivals(ctx context.Context, pos LogPosition, limit int, read func(Play) error) (next LogPosition, more bool, err error) {
 	fail := func(err error) (LogPosition, bool, error) {
 		return LogPosition{}, false, fmt.Errorf("plays beyond a position of the log: %w", err)
@@ -73,6 +75,8 @@ func (db *DB) Arrivals(ctx context.Context, pos LogPosition, limit int, read fun
 	if next.at == nil {
 		next.at = map[uint32]int64{}
 	}
+	// Asked before the first play, when the heads of all sources are known.
+	sameLog := sync.OnceValue(func() error { return db.onlyExpired(ctx, pos.Heads, next.Heads) })
 	var p Play
 	var kind uint8
 	var head, rewrites uint64
@@ -83,6 +87,9 @@ func (db *DB) Arrivals(ctx context.Context, pos LogPosition, limit int, read fun
 			return err
 		}
 		if kind == 1 {
+			if err := sameLog(); err != nil {
+				return err
+			}
 			return read(p)
 		}
 		if rewrites != pos.Rewrites || head < pos.Heads[p.Src] {
@@ -99,10 +106,13 @@ func (db *DB) Arrivals(ctx context.Context, pos LogPosition, limit int, read fun
 		next.Next[p.Src], next.at[p.Src] = min(to, head), at
 		return nil
 	})
+	if err == nil {
+		err = sameLog()
+	}
 	if err != nil {
 		return fail(err)
 	}
-	return next, more, db.onlyExpired(ctx, pos.Heads, next.Heads)
+	return next, more, nil
 }
 
 // onlyExpired is ErrRewritten when a source is gone that the log would still
