@@ -30,10 +30,11 @@ type play struct {
 
 // A generator makes the plays of any minute: the same ones each time.
 type generator struct {
-	seed      uint64
-	songs     uint64
-	perMinute float64
-	rank      func(u float64) uint64 // the song slot at quantile u of popularity
+	seed           uint64
+	songs          uint64
+	perMinute      float64
+	flashesPerHour int
+	rank           func(u float64) uint64 // the song slot at quantile u of popularity
 
 	weight    [countries]float64 // of all plays; sum 1
 	noon      [countries]float64 // in minutes
@@ -45,12 +46,13 @@ type generator struct {
 
 func newGenerator(cfg config) *generator {
 	g := &generator{
-		seed:      cfg.Seed,
-		songs:     uint64(cfg.Songs),
-		perMinute: cfg.Plays / minutesPerDay,
-		rank:      zipf(cfg.Songs, cfg.Exponent),
-		device:    newPicker([]float64{60, 25, 10, 5}),
-		segment:   newPicker([]float64{50, 40, 7, 3}),
+		seed:           cfg.Seed,
+		songs:          uint64(cfg.Songs),
+		perMinute:      cfg.Plays / minutesPerDay,
+		flashesPerHour: cfg.Flashes,
+		rank:           zipf(cfg.Songs, cfg.Exponent),
+		device:         newPicker([]float64{60, 25, 10, 5}),
+		segment:        newPicker([]float64{50, 40, 7, 3}),
 	}
 	sum := 0.0
 	for c := range g.weight {
@@ -166,7 +168,7 @@ func (g *generator) flashes(minute int) []flash {
 	const anHour, longest = 60, 2
 	var active []flash
 	for hour := minute/anHour - longest; hour <= minute/anHour; hour++ {
-		for n := range uint64(6) {
+		for n := range uint64(g.flashesPerHour) {
 			h := g.hash(uint64(hour)<<8|n, 4)
 			start := hour*anHour + int(h%anHour)
 			length := 10 + int(h>>8%110)
@@ -174,7 +176,7 @@ func (g *generator) flashes(minute int) []flash {
 				continue
 			}
 			f := flash{song: g.anySong(h * 0x9E3779B97F4A7C15), country: nowhere, share: 0.002 + float64(h>>48)/(1<<16)*0.05}
-			if n > 0 {
+			if h>>40%4 > 0 {
 				f.country = int(h >> 16 % countries)
 			}
 			active = append(active, f)

@@ -41,6 +41,7 @@ type config struct {
 	Exponent float64  `help:"Exponent of the popularity of songs: the k-th has k^-exponent of the plays of the first." default:"1"`
 	Songs    int      `help:"Songs that are played." default:"1000000"`
 	Windows  []string `help:"Windows, of 1h, 24h, 7d and today." default:"1h,24h,7d,today"`
+	Flashes  int      `help:"Songs an hour that come from nowhere, to be played by a country or all of them for an hour or so." default:"1"`
 	Cities   int      `help:"Keep every so manieth city, in the order of their sizes." default:"50"`
 	Ticks    int      `help:"How often a minute charts must be right." default:"4"`
 	Check    int      `help:"Compare with brute force every so many minutes." default:"30"`
@@ -68,6 +69,8 @@ func (c config) Validate() error {
 		return errors.New("exponent must be 0.1 to 3")
 	case c.Songs < 1000 || c.Songs > 1<<24:
 		return errors.New("songs must be 1000 to 16777216")
+	case c.Flashes < 0 || c.Flashes > 1000:
+		return errors.New("flashes must be 0 to 1000 an hour")
 	case c.Cities < 1 || c.Ticks < 1 || c.Check < 1 || c.Pending < 1:
 		return errors.New("cities, ticks, check and pending must be at least 1")
 	case c.Candidates < topn.DefaultLimits().N || c.Complete < c.Candidates:

@@ -38,8 +38,9 @@ type kept struct {
 type cause int
 
 const (
-	lowNth  cause = iota // fewer than N candidates, or the N-th at the floor
-	pending              // a song that is no candidate may have come up
+	newcomer cause = iota // a song that was no candidate is among the first N now
+	lowNth                // only a bound: the N-th fell to the floor, or is gone
+	pending               // only a bound: what is pending might have done it
 	causes
 )
 
@@ -214,14 +215,15 @@ func (s *simulation) fill(ctx context.Context, show func(string)) {
 	for _, w := range s.windows {
 		longest = max(longest, w.length)
 	}
-	for minute := s.now - longest; minute < s.now && ctx.Err() == nil; minute++ {
+	first := s.now - longest
+	for minute := first; minute < s.now && ctx.Err() == nil; minute++ {
 		s.buffer = s.generator.minute(minute, s.buffer[:0])
 		for _, w := range s.windows {
 			if minute >= s.now-w.length {
 				s.count(w, s.buffer, 1)
 			}
 		}
-		show("filling the windows")
+		show(fmt.Sprintf("windows filled to %.0f %%", 100*float64(minute-first)/float64(longest)))
 	}
 	for _, w := range s.windows {
 		w.truth.each(w.global.Put)
@@ -310,13 +312,16 @@ func (s *simulation) settle(w *window) {
 	}
 	s.settling += cpuTime() - start
 	for _, k := range failed {
-		stats := k.chart.Stats()
-		if stats.NthPlays <= stats.Floor.Plays {
+		before, stats := k.chart.Top(), k.chart.Stats()
+		s.rebase(k)
+		switch {
+		case !slices.Equal(before, k.chart.Top()):
+			k.rebases[newcomer]++
+		case stats.NthPlays <= stats.Floor.Plays:
 			k.rebases[lowNth]++
-		} else {
+		default:
 			k.rebases[pending]++
 		}
-		s.rebase(k)
 	}
 }
 
@@ -389,7 +394,9 @@ func (s *simulation) rebases() int {
 	sum := 0
 	for _, w := range s.windows {
 		for _, k := range w.charts {
-			sum += k.rebases[lowNth] + k.rebases[pending]
+			for _, n := range k.rebases {
+				sum += n
+			}
 		}
 	}
 	return sum

@@ -14,7 +14,7 @@ import (
 func TestChartsEqualBruteForce(t *testing.T) {
 	cfg := config{
 		Days: 0.1, Plays: 300_000, Exponent: 1, Songs: 3_000, Windows: []string{"1h", "24h", "today"},
-		Cities: 400, Ticks: 2, Check: 20, Seed: 1, Candidates: 220, Complete: 900, Pending: 300,
+		Flashes: 6, Cities: 400, Ticks: 2, Check: 20, Seed: 1, Candidates: 220, Complete: 900, Pending: 300,
 	}
 	if err := cfg.Validate(); err != nil {
 		t.Fatal(err)
@@ -49,7 +49,7 @@ func TestChartsEqualBruteForce(t *testing.T) {
 func TestReport(t *testing.T) {
 	cfg := config{
 		Days: 0.01, Plays: 100_000, Exponent: 0.8, Songs: 2_000, Windows: []string{"1h"},
-		Cities: 1000, Ticks: 1, Check: 5, Seed: 2, Candidates: 400, Complete: 20_000, Pending: 4_000,
+		Flashes: 1, Cities: 1000, Ticks: 1, Check: 5, Seed: 2, Candidates: 400, Complete: 20_000, Pending: 4_000,
 	}
 	var out bytes.Buffer
 	mismatches, err := run(t.Context(), cfg, func() time.Time { return time.Time{} }, &out, io.Discard)
