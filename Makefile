@@ -14,9 +14,17 @@ OUTAGE ?= 10m
 STEPS  ?= 300
 SEED   ?= 0
 
+# Of make soak and its kin.
+RATE    ?= 1157
+MINUTES ?= 30
+CITIES  ?= 3781
+SONGS   ?= 100000
+PRELOAD ?= 0
+PLAYS   ?= 20000000
+
 .PHONY: help
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: demo
 demo: ## Run everything on this machine with simulated plays (RATE, LISTEN, DATA, SECONDS)
@@ -43,6 +51,20 @@ test: engines kafka ## Run every test, with the race detector
 test-faults: engines kafka ## Kill processes at random and count (KILLS, SEED to repeat a run)
 	go test -count 1 -timeout 2h -run '^Test(Faults|Outage|Consumer|Metamorphic)' -v ./cmd/topk \
 		-faults.kills=$(KILLS) -faults.outage=$(OUTAGE) -faults.steps=$(STEPS) -faults.seed=$(SEED)
+
+SOAK = go test -count 1 -timeout 6h -run '^TestSoak$$' -v ./cmd/topk -faults.seed=$(SEED) -soak.cities=$(CITIES) -soak.songs=$(SONGS)
+
+.PHONY: soak
+soak: engines ## Watch charts under load: wrong ones, age, cost (RATE, MINUTES, CITIES, SONGS, PRELOAD, SEED)
+	$(SOAK) -soak.rate=$(RATE) -soak.minutes=$(MINUTES) -soak.preload=$(PRELOAD)
+
+.PHONY: bench-recompute
+bench-recompute: engines ## The same, and then with a refresher that computes every chart anew
+	$(SOAK) -soak.rate=$(RATE) -soak.minutes=$(MINUTES) -soak.preload=$(PRELOAD) -soak.recompute
+
+.PHONY: bench-cold-start
+bench-cold-start: engines ## Time until charts are served from a full log, and from an empty Redis (PLAYS, CITIES, SONGS)
+	$(SOAK) -soak.minutes=0 -soak.preload=$(PLAYS)
 
 .PHONY: lint
 lint: ## Check format, go vet, staticcheck and, where it is installed, shellcheck

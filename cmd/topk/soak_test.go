@@ -409,20 +409,23 @@ func (s *soak) preload(plays int) {
 	fmt.Fprintf(os.Stderr, "and in the rollups after %s\n", time.Since(start).Round(time.Second))
 }
 
-// preloadSQL takes the source, the number of plays and the first offset.
+// preloadSQL takes the source, the number of plays and the first offset. What is
+// drawn is a hash of the play's place.
 const preloadSQL = `
 	INSERT INTO plays (src, koff, at, ts, eventId, user, songId, artistId, country, region, device, contextKind, contextId, duration, segments, counted)
-	SELECT %[1]d, %[3]d + number, now64(3, 'UTC'),
-		now64(3, 'UTC') - toIntervalMillisecond(rand64(number, 1) %% (if(rand(number, 2) %% 2 = 0, 1, 8) * 86400000)),
-		concat('preload-%[1]d-', toString(%[3]d + number)), listener.id, song.songId, song.artistId, listener.country, listener.region,
-		listener.device, song.contextKind, song.contextId, song.duration, listener.segments, true
+	SELECT %[1]d, played.place, now64(3, 'UTC'),
+		now64(3, 'UTC') - toIntervalMillisecond(cityHash64(%[1]d, played.place, 1) %% (if(played.place %% 2 = 0, 1, 8) * 86400000)),
+		concat('preload-%[1]d-', toString(played.place)), played.user, song.songId, song.artistId, played.country, played.region,
+		played.device, song.contextKind, song.contextId, song.duration, played.segments, true
 	FROM
 	(
-		SELECT number, listener.*, listener.first + rand(number, 3) %% listener.size AS other
-		FROM (SELECT number, rand(number, 4) %% (SELECT count() FROM patterns) AS pattern FROM numbers(%[2]d)) AS plays
-		INNER JOIN patterns AS listener ON listener.id = plays.pattern
+		SELECT drawn.place AS place, listener.id AS user, listener.country AS country, listener.region AS region, listener.device AS device,
+			listener.segments AS segments, listener.first + cityHash64(%[1]d, drawn.place, 2) %% listener.size AS other
+		FROM (SELECT %[3]d + number AS place, cityHash64(%[1]d, place, 3) %% (SELECT count() FROM patterns) AS pattern FROM numbers(%[2]d)) AS drawn
+		INNER JOIN patterns AS listener ON listener.id = drawn.pattern
 	) AS played
-	INNER JOIN patterns AS song ON song.id = played.other`
+	INNER JOIN patterns AS song ON song.id = played.other
+	ORDER BY played.place`
 
 // patterns are plays from which others are made, sorted by country; first is the
 // first of the same country and size how many these are.
