@@ -14,11 +14,20 @@ OUTAGE ?= 10m
 STEPS  ?= 300
 SEED   ?= 0
 
-# Of make simulate-refresher. ARGS are further flags: --help lists them.
+# Of make simulate-refresher, PLAYS a day. ARGS are further flags: --help lists them.
 DAYS     ?= 1
-PLAYS    ?= 10e6
 EXPONENT ?= 1
 ARGS     ?=
+
+# Of make soak and its kin.
+RATE    ?= 1157
+MINUTES ?= 30
+CITIES  ?= 3781
+SONGS   ?= 100000
+PRELOAD ?= 0
+
+simulate-refresher: PLAYS ?= 10e6
+bench-cold-start:   PLAYS ?= 20000000
 
 .PHONY: help
 help: ## List the targets
@@ -53,6 +62,20 @@ test-faults: engines kafka ## Kill processes at random and count (KILLS, SEED to
 .PHONY: simulate-refresher
 simulate-refresher: ## Prove the charts of simulated days exact, and say what they cost (DAYS, PLAYS a day, EXPONENT)
 	go run ./refresher/simulation --days $(DAYS) --plays $(PLAYS) --exponent $(EXPONENT) $(ARGS)
+
+SOAK = go test -count 1 -timeout 6h -run '^TestSoak$$' -v ./cmd/topk -faults.seed=$(SEED) -soak.cities=$(CITIES) -soak.songs=$(SONGS)
+
+.PHONY: soak
+soak: engines ## Watch charts under load: wrong ones, age, cost (RATE, MINUTES, CITIES, SONGS, PRELOAD, SEED)
+	$(SOAK) -soak.rate=$(RATE) -soak.minutes=$(MINUTES) -soak.preload=$(PRELOAD)
+
+.PHONY: bench-recompute
+bench-recompute: engines ## The same, and then with a refresher that computes every chart anew
+	$(SOAK) -soak.rate=$(RATE) -soak.minutes=$(MINUTES) -soak.preload=$(PRELOAD) -soak.recompute
+
+.PHONY: bench-cold-start
+bench-cold-start: engines ## Time until charts are served from a full log, and from an empty Redis (PLAYS, CITIES, SONGS)
+	$(SOAK) -soak.minutes=0 -soak.preload=$(PLAYS)
 
 .PHONY: lint
 lint: ## Check format, go vet, staticcheck and, where it is installed, shellcheck

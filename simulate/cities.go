@@ -1,5 +1,10 @@
 package simulate
 
+import (
+	"fmt"
+	"slices"
+)
+
 // cities names where a country's listeners live, the largest first: several
 // cities for the countries that stream most, the capital (or the largest city)
 // for the other countries of the charts, none for the rest of the world.
@@ -38,4 +43,32 @@ var cities = map[string][]string{
 	"MY": {"Kuala Lumpur"}, "NI": {"Managua"}, "NZ": {"Auckland"}, "PA": {"Panama City"}, "PK": {"Karachi"}, "PT": {"Lisbon"},
 	"PY": {"Asunción"}, "RO": {"Bucharest"}, "SA": {"Riyadh"}, "SG": {"Singapore"}, "SK": {"Bratislava"}, "SV": {"San Salvador"},
 	"TW": {"Taipei"}, "UA": {"Kyiv"}, "UY": {"Montevideo"}, "VE": {"Caracas"}, "ZA": {"Johannesburg"}, "AR": {"Buenos Aires"},
+}
+
+// townsOf gives the cities of each country: the real ones, and beside them
+// districts until there are n in all, shared out in proportion to the weights.
+// 0 means the real ones.
+func townsOf(countries []string, weights []float64, n int) ([][]string, error) {
+	towns := make([][]string, len(countries))
+	known, sum := 0, 0.0
+	for i, country := range countries {
+		towns[i] = slices.Clone(cities[country])
+		known += len(towns[i])
+		sum += weights[i]
+	}
+	if n == 0 {
+		return towns, nil
+	}
+	if n < known {
+		return nil, fmt.Errorf("cities must be 0 or at least the %d that are known, is %d", known, n)
+	}
+	// Rounded as sums, so that the shares add up.
+	made, due := 0, 0.0
+	for i := range towns {
+		due += weights[i] / sum * float64(n-known)
+		for ; made < int(due+0.5); made++ {
+			towns[i] = append(towns[i], fmt.Sprint("District ", len(towns[i])+1))
+		}
+	}
+	return towns, nil
 }

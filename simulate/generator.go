@@ -32,6 +32,19 @@ type Options struct {
 	// DuplicateShare of the plays, 0 to 1, are an earlier event once more, as
 	// from a client that saw no answer.
 	DuplicateShare float64
+	// Cities is how many cities there are in all; 0 means the real ones. More
+	// are made up, per country in proportion to its streams. A city that nobody
+	// of the pool of users lives in is never heard of.
+	Cities int
+	// Tail is how many songs beside those of the charts share tailShare of the
+	// plays, in every country, a few of them often and most of them hardly ever.
+	Tail int
+	// Drift moves the popularity of songs, over minutes for some and hours for
+	// others.
+	Drift bool
+	// Bursts has now and then, for a minute, one song played by many, in one
+	// country or everywhere: a new release, or one that is in the news.
+	Bursts bool
 }
 
 func (o Options) validate() error {
@@ -41,6 +54,9 @@ func (o Options) validate() error {
 	}
 	if o.Users < 1 || o.Users > MaxUsers {
 		errs = append(errs, fmt.Errorf("users must be 1 to %d, is %d", MaxUsers, o.Users))
+	}
+	if o.Tail < 0 || o.Tail > MaxTail {
+		errs = append(errs, fmt.Errorf("songs of the tail must be 0 to %d, is %d", MaxTail, o.Tail))
 	}
 	for _, share := range []struct {
 		name  string
@@ -70,6 +86,8 @@ type Generator struct {
 	countries []market
 	byStreams weighted // position in countries
 	people    population
+	tail      *tail // nil without one
+	bursts    *bursts
 	sequence  uint64
 	recent    []topk.Play // ring of the last plays; used for duplicates only
 }
@@ -123,7 +141,17 @@ func NewGenerator(charts *Charts, opts Options) (*Generator, error) {
 		weights[i] = float64(total)
 	}
 	g.byStreams = newWeighted(weights)
-	g.people = newPopulation(names, g.byStreams, opts.Users)
+	towns, err := townsOf(names, weights, opts.Cities)
+	if err != nil {
+		return nil, fmt.Errorf("play generator: %w", err)
+	}
+	g.people = newPopulation(towns, g.byStreams, opts.Users)
+	if opts.Tail > 0 {
+		g.tail = newTail(g.rng, g.songs, opts.Tail)
+	}
+	if opts.Bursts {
+		g.bursts = &bursts{seed: opts.Seed}
+	}
 	return g, nil
 }
 
@@ -174,10 +202,13 @@ func (g *Generator) remember(play topk.Play) {
 	}
 }
 
+// Made is how many different plays there were: Next less its duplicates.
+func (g *Generator) Made() uint64 { return g.sequence }
+
 func (g *Generator) play() topk.Play {
 	country := g.byStreams.draw(g.rng)
 	m := &g.countries[country]
-	song := &g.songs[m.songs[m.byStream.draw(g.rng)]]
+	song := g.song(country)
 	user, city := g.people.listener(g.rng, country)
 	return topk.Play{
 		EventID:   eventID(g.opts.Seed, g.sequence),
@@ -190,6 +221,26 @@ func (g *Generator) play() topk.Play {
 		Context:   g.context(m, song, user),
 		Duration:  g.listened(song.seconds),
 	}
+}
+
+// song draws what is played in a country.
+func (g *Generator) song(country int) *listing {
+	m := &g.countries[country]
+	if g.bursts != nil {
+		if song := g.bursts.play(g, country); song != nil {
+			return song
+		}
+	}
+	if g.tail != nil && g.rng.Float64() < tailShare {
+		return g.tail.draw()
+	}
+	song := m.songs[m.byStream.draw(g.rng)]
+	if g.opts.Drift {
+		for now := g.opts.Clock(); !inFashion(g.rng, g.opts.Seed, song, now); {
+			song = m.songs[m.byStream.draw(g.rng)]
+		}
+	}
+	return &g.songs[song]
 }
 
 // timestamp is now, or for late plays a while ago: of the logarithm of the

@@ -94,11 +94,12 @@ type population struct {
 }
 
 // newPopulation settles n users in the countries in proportion to the weights.
-func newPopulation(countries []string, byStreams weighted, n int) population {
-	pop := population{cities: make([]string, n), residents: make([][]int, len(countries))}
-	inCity := make([]weighted, len(countries))
-	for i, country := range countries {
-		if names := cities[country]; len(names) > 0 {
+// towns are the cities of each country, the largest first.
+func newPopulation(towns [][]string, byStreams weighted, n int) population {
+	pop := population{cities: make([]string, n), residents: make([][]int, len(towns))}
+	inCity := make([]weighted, len(towns))
+	for i, names := range towns {
+		if len(names) > 0 {
 			inCity[i] = newWeighted(falling(len(names)))
 		}
 	}
@@ -107,7 +108,7 @@ func newPopulation(countries []string, byStreams weighted, n int) population {
 		rng := userRand(userID(user), aboutHome)
 		country := byStreams.draw(rng)
 		pop.residents[country] = append(pop.residents[country], user)
-		if names := cities[countries[country]]; len(names) > 0 && rng.Float64() < knownCity {
+		if names := towns[country]; len(names) > 0 && rng.Float64() < knownCity {
 			pop.cities[user] = names[inCity[country].draw(rng)]
 		}
 	}

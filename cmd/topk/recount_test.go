@@ -34,37 +34,48 @@ func (s *siege) recount(ctx context.Context, r *rand.Rand) {
 	windows := topk.Windows()
 	for ; ctx.Err() == nil; pause(ctx, 100*time.Millisecond) {
 		term, window := terms[r.IntN(len(terms))], windows[r.IntN(len(windows))]
-		filter := topk.NewFilter(term)
-		snap, err := store.Get(ctx, filter, window)
-		switch {
-		case errors.Is(err, topk.ErrNotFound), errors.Is(err, topk.ErrUnavailable), ctx.Err() != nil:
-			continue
-		case err != nil:
-			s.Errorf("snapshot %s %s: %v", filter, window, err)
+		_, err := s.recountOne(ctx, store, snapshot.Key{Filter: topk.NewFilter(term), Window: window})
+		if err != nil {
+			s.Error(err)
 			return
 		}
-		entries, total, err := s.bruteForce(ctx, term, snap.Chart)
-		var away *url.Error
-		switch {
-		case errors.As(err, &away), ctx.Err() != nil: // ClickHouse is killed
-			continue
-		case err != nil:
-			s.Errorf("recount %s %s: %v", filter, window, err)
-			return
-		}
-		if !slices.Equal(snap.Entries, entries) || snap.TotalPlays != total {
-			s.Errorf("snapshot %s %s as of %s below %v:\n got %d plays %v\nwant %d plays %v", filter, window,
-				snap.AsOf, snap.Watermark, snap.TotalPlays, snap.Entries, total, entries)
-			return
-		}
-		s.mu.Lock()
-		s.recounted++
-		s.mu.Unlock()
 	}
 }
 
+// recountOne takes one snapshot out of Redis and holds it against the log. It
+// did not when there is none, or when a server is away or ctx ends.
+func (s *siege) recountOne(ctx context.Context, store *snapshot.Store, key snapshot.Key) (did bool, err error) {
+	snap, err := store.Get(ctx, key.Filter, key.Window)
+	switch {
+	case errors.Is(err, topk.ErrNotFound), errors.Is(err, topk.ErrUnavailable), ctx.Err() != nil:
+		return false, nil
+	case err != nil:
+		return false, fmt.Errorf("snapshot %s %s: %w", key.Filter, key.Window, err)
+	}
+	entries, total, err := s.bruteForce(ctx, snap.Chart)
+	var away *url.Error
+	switch {
+	case errors.As(err, &away), ctx.Err() != nil: // ClickHouse is killed
+		return false, nil
+	case err != nil:
+		return false, fmt.Errorf("recount %s %s: %w", key.Filter, key.Window, err)
+	}
+	if !slices.Equal(snap.Entries, entries) || snap.TotalPlays != total {
+		return true, fmt.Errorf("%w: snapshot %s %s as of %s below %v:\n got %d plays %v\nwant %d plays %v", errWrong, key.Filter, key.Window,
+			snap.AsOf, snap.Watermark, snap.TotalPlays, snap.Entries, total, entries)
+	}
+	s.mu.Lock()
+	s.recounted++
+	s.mu.Unlock()
+	return true, nil
+}
+
 // bruteForce counts a chart play by play, without rollups.
-func (s *siege) bruteForce(ctx context.Context, term topk.Term, chart topk.Chart) (entries []topk.Entry, total uint64, err error) {
+func (s *siege) bruteForce(ctx context.Context, chart topk.Chart) (entries []topk.Entry, total uint64, err error) {
+	var conditions []string
+	for _, term := range chart.Filter.Terms() {
+		conditions = append(conditions, condition(term))
+	}
 	text, err := s.queryContext(ctx, fmt.Sprintf(`
 		SELECT songId, count() AS n, sum(n) OVER () AS total
 		FROM plays
@@ -73,8 +84,9 @@ func (s *siege) bruteForce(ctx context.Context, term topk.Term, chart topk.Chart
 		GROUP BY songId
 		ORDER BY n DESC, songId DESC
 		LIMIT %d
+		SETTINGS max_threads = 1
 		FORMAT TSVRaw`,
-		literal(chart.Watermark), condition(term), chart.Span.Start.UnixMilli(), chart.Span.End.UnixMilli(), topk.SnapshotSize))
+		literal(chart.Watermark), strings.Join(conditions, " AND "), chart.Span.Start.UnixMilli(), chart.Span.End.UnixMilli(), topk.SnapshotSize))
 	if err != nil || text == "" {
 		return nil, 0, err
 	}
@@ -104,15 +116,21 @@ func literal(wm topk.Watermark) string {
 
 // condition is what a play must be to count for the term.
 func condition(term topk.Term) string {
+	value := "'" + strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(term.Value) + "'"
 	switch term.Dim {
+	case topk.DimGlobal:
+		return "true"
 	case topk.DimRegion:
-		return fmt.Sprintf("(country = '%[1]s' OR region = '%[1]s')", term.Value)
+		return fmt.Sprintf("(country = %[1]s OR region = %[1]s)", value)
 	case topk.DimGenre:
-		return fmt.Sprintf("songId IN (SELECT songId FROM songs FINAL WHERE has(genres, '%s'))", term.Value)
+		return fmt.Sprintf("songId IN (SELECT songId FROM songs FINAL WHERE has(genres, %s))", value)
+	case topk.DimArtist:
+		return fmt.Sprintf("songId IN (SELECT songId FROM songs FINAL WHERE artistId = %s)", value)
 	case topk.DimSegment:
-		return fmt.Sprintf("has(segments, '%s')", term.Value)
+		return fmt.Sprintf("has(segments, %s)", value)
 	case topk.DimDevice:
-		return fmt.Sprintf("device = '%s'", term.Value)
+		return "device = " + value
+	default:
+		return fmt.Sprintf("contextKind = '%s' AND contextId = %s", term.Dim, value)
 	}
-	return "true"
 }

@@ -54,6 +54,14 @@ type siege struct {
 
 func newSiege(t *testing.T, cfg faults.Config) *siege {
 	t.Helper()
+	s := deploy(t, cfg)
+	s.load()
+	return s
+}
+
+// deploy starts a deployment without a catalog and segments.
+func deploy(t *testing.T, cfg faults.Config) *siege {
+	t.Helper()
 	seed := *faultSeed
 	if seed == 0 {
 		seed = rand.Uint64()
@@ -89,7 +97,6 @@ func newSiege(t *testing.T, cfg faults.Config) *siege {
 	}
 	t.Cleanup(s.kafka.Close)
 	s.width.Store(int32(cfg.Partitions))
-	s.load()
 	return s
 }
 
@@ -108,7 +115,14 @@ func (s *siege) load() {
 		s.users[user.UserID] = user.Segments
 		s.encodeTo(&users, user)
 	}
-	for what, lines := range map[string]io.Reader{"catalog": &songs, "segments": &users} {
+	s.loadFrom(&songs, &users, 60+30)
+}
+
+// loadFrom fills the catalog and the segments with rows in all, and waits until
+// they are known.
+func (s *siege) loadFrom(songs, users io.Reader, rows int) {
+	s.Helper()
+	for what, lines := range map[string]io.Reader{"catalog": songs, "segments": users} {
 		args := []string{"load", what, "-", "--clickhouse-url", s.ClickHouseURL}
 		if what == "segments" {
 			args = append(args, "--user-pepper-file", s.PepperFile)
@@ -117,7 +131,7 @@ func (s *siege) load() {
 			s.Fatal(err)
 		}
 	}
-	s.become("SELECT (SELECT count() FROM dictionary(segments_of_user)) + (SELECT count() FROM dictionary(song_catalog))", "90")
+	s.become("SELECT (SELECT count() FROM dictionary(segments_of_user)) + (SELECT count() FROM dictionary(song_catalog))", fmt.Sprint(rows))
 }
 
 func (s *siege) encodeTo(w *bytes.Buffer, v any) {
@@ -178,7 +192,12 @@ func (s *siege) become(sql, want string) {
 
 func (s *siege) await(what string, holds func() error) {
 	s.Helper()
-	ctx, cancel := context.WithTimeout(s.Context(), settleTimeout())
+	s.awaitFor(settleTimeout(), what, holds)
+}
+
+func (s *siege) awaitFor(timeout time.Duration, what string, holds func() error) {
+	s.Helper()
+	ctx, cancel := context.WithTimeout(s.Context(), timeout)
 	defer cancel()
 	if err := faults.Await(ctx, holds); err != nil {
 		s.Fatalf("not so: %s: %v", what, err)

@@ -43,6 +43,10 @@ type playsCommand struct {
 	Count      uint64        `help:"How many plays to send; 0 is no limit."`
 	Seed       uint64        `help:"Makes the same plays again; 0 takes a new seed."`
 	Users      int           `help:"Users that listen." default:"50000"`
+	Cities     int           `help:"Cities in all, the others made up; 0 is the real ones."`
+	Songs      int           `help:"Songs beside those of the charts, that share 30 % of the plays; see topk simulate catalog --songs."`
+	Drift      bool          `help:"Have the popularity of songs move, over minutes and hours."`
+	Bursts     bool          `help:"Have one song played by many for a minute, now and then."`
 	Late       float64       `help:"Share of plays that arrive late, 0 to 1." default:"0.01"`
 	Duplicates float64       `help:"Share of plays that are sent twice, 0 to 1." default:"0.01"`
 	Encoding   string        `help:"Compression of the batches." enum:"identity,gzip,zstd" default:"zstd"`
@@ -59,6 +63,7 @@ func (c *playsCommand) Run(ctx context.Context, terminal console) error {
 	}
 	generator, err := simulate.NewGenerator(charts, simulate.Options{
 		Seed: seed, Clock: time.Now, Users: c.Users, LateShare: c.Late, DuplicateShare: c.Duplicates,
+		Cities: c.Cities, Tail: c.Songs, Drift: c.Drift, Bursts: c.Bursts,
 	})
 	if err != nil {
 		return err
@@ -81,7 +86,17 @@ func (c *playsCommand) Run(ctx context.Context, terminal console) error {
 	return err
 }
 
-type songsCommand struct{ chartsFlag }
+type songsCommand struct {
+	chartsFlag
+	Songs int `help:"How many songs beside those of the charts."`
+}
+
+func (c *songsCommand) Validate() error {
+	if c.Songs < 0 || c.Songs > simulate.MaxTail {
+		return fmt.Errorf("--songs must be 0 to %d", simulate.MaxTail)
+	}
+	return nil
+}
 
 func (c *songsCommand) Run(terminal console) error {
 	charts, err := c.load()
@@ -89,7 +104,7 @@ func (c *songsCommand) Run(terminal console) error {
 		return err
 	}
 	out := json.NewEncoder(terminal.out)
-	for _, song := range charts.Catalog() {
+	for _, song := range append(charts.Catalog(), charts.Tail(c.Songs)...) {
 		if err := out.Encode(song); err != nil {
 			return err
 		}

@@ -89,6 +89,16 @@ func Await(ctx context.Context, try func() error) error {
 	}
 }
 
+// PID is the process's number; 0 while it does not run.
+func (p *Process) PID() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.running == nil {
+		return 0
+	}
+	return p.running.cmd.Process.Pid
+}
+
 // Kill ends the process as kill -9 does.
 func (p *Process) Kill() {
 	p.mu.Lock()

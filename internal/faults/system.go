@@ -33,6 +33,10 @@ type Config struct {
 	RealKafka bool
 	// Partitions of the topic.
 	Partitions int
+	// Direct leaves out the proxies, for measurements.
+	Direct bool
+	// WithoutRefresh leaves it to the caller to start System.Refresh.
+	WithoutRefresh bool
 }
 
 // The pairs with a proxy between them.
@@ -55,6 +59,7 @@ type System struct {
 	// ClickHouseURL has the database as path. These three are not proxied.
 	ClickHouseURL, RedisURL, Broker string
 	PepperFile                      string
+	RefreshURL                      string // of the refresher's metrics
 
 	config  Config
 	flags   []string // of every command that needs ClickHouse and Kafka, not proxied
@@ -81,6 +86,7 @@ func Start(ctx context.Context, cfg Config) (_ *System, err error) {
 	clickhouse, redis, serve, refresh, schedule := next(), next(), next(), next(), next()
 	broker := brokerAddrs{controller: next(), test: next(), gateway: next(), clickhouse: next()}
 	s.URL, s.ClickHouseURL, s.RedisURL, s.Broker = "http://"+serve, "http://"+clickhouse+"/topk", "redis://"+redis, broker.test
+	s.RefreshURL = "http://" + refresh
 
 	upstreams := map[string]string{
 		ClientGateway: serve, APIClickHouse: clickhouse, RefresherClickHouse: clickhouse, APIRedis: redis, RefresherRedis: redis,
@@ -88,10 +94,13 @@ func Start(ctx context.Context, cfg Config) (_ *System, err error) {
 	if cfg.RealKafka {
 		upstreams[GatewayKafka], upstreams[ClickHouseKafka] = broker.gateway, broker.clickhouse
 	}
-	if err := s.startProxies(ctx, next(), upstreams, next); err != nil {
-		return nil, err
+	s.ProxiedURL = s.URL
+	if !cfg.Direct {
+		if err := s.startProxies(ctx, next(), upstreams, next); err != nil {
+			return nil, err
+		}
+		s.ProxiedURL = "http://" + s.proxies[ClientGateway].Listen
 	}
-	s.ProxiedURL = "http://" + s.proxies[ClientGateway].Listen
 	gatewayBroker, clickhouseBroker := broker.test, broker.test
 	if cfg.RealKafka {
 		broker.gatewayProxy, broker.clickhouseProxy = s.proxies[GatewayKafka].Listen, s.proxies[ClickHouseKafka].Listen
@@ -110,9 +119,7 @@ func Start(ctx context.Context, cfg Config) (_ *System, err error) {
 	s.Serve = s.process("serve", s.topk("serve", "--listen", serve, "--user-pepper-file", s.PepperFile,
 		"--clickhouse-url", s.throughProxy(APIClickHouse, s.ClickHouseURL), "--redis-url", s.throughProxy(APIRedis, s.RedisURL),
 		"--kafka-brokers", gatewayBroker), answers(s.URL+"/healthz"))
-	s.Refresh = s.process("refresh", s.topk("refresh", "--listen", refresh,
-		"--clickhouse-url", s.throughProxy(RefresherClickHouse, s.ClickHouseURL),
-		"--redis-url", s.throughProxy(RefresherRedis, s.RedisURL)), answers("http://"+refresh+"/healthz"))
+	s.Refresh = s.Refresher("refresh", cfg.Topk)
 	s.flags = []string{
 		"--clickhouse-url", s.ClickHouseURL, "--kafka-brokers", s.Broker,
 		"--clickhouse-kafka-brokers", clickhouseBroker, "--partitions", fmt.Sprint(cfg.Partitions),
@@ -130,12 +137,25 @@ func Start(ctx context.Context, cfg Config) (_ *System, err error) {
 	if _, err := s.Run(ctx, nil, append([]string{"migrate"}, s.flags...)...); err != nil {
 		return nil, err
 	}
-	for _, p := range []*Process{s.Serve, s.Refresh, s.Schedule} {
+	roles := []*Process{s.Serve, s.Refresh, s.Schedule}
+	if cfg.WithoutRefresh {
+		roles = []*Process{s.Serve, s.Schedule}
+	}
+	for _, p := range roles {
 		if err := p.Start(ctx); err != nil {
 			return nil, err
 		}
 	}
 	return s, nil
+}
+
+// Refresher is a process that may run in place of Refresh: a program that takes
+// the same arguments as topk.
+func (s *System) Refresher(name string, program Command) *Process {
+	program.Args = append(slices.Clone(program.Args), "refresh", "--listen", strings.TrimPrefix(s.RefreshURL, "http://"),
+		"--clickhouse-url", s.throughProxy(RefresherClickHouse, s.ClickHouseURL),
+		"--redis-url", s.throughProxy(RefresherRedis, s.RedisURL))
+	return s.process(name, program, answers(s.RefreshURL+"/healthz"))
 }
 
 // Processes are those that may be killed.
@@ -203,8 +223,11 @@ func (s *System) startProxies(ctx context.Context, addr string, upstreams map[st
 	return nil
 }
 
-// throughProxy gives the URL with the proxy's address as host.
+// throughProxy gives the URL with the proxy's address as host, if there is one.
 func (s *System) throughProxy(pair, url string) string {
+	if s.config.Direct {
+		return url
+	}
 	scheme, rest, _ := strings.Cut(url, "://")
 	_, path, hasPath := strings.Cut(rest, "/")
 	url = scheme + "://" + s.proxies[pair].Listen
