@@ -62,7 +62,10 @@ const (
 // A Filter says which plays a chart counts: those that satisfy every term.
 // The zero Filter is the global chart. Filters are canonical: terms sorted,
 // without repeats, so two filters of equal String count the same plays.
-type Filter struct{ terms []Term }
+type Filter struct {
+	terms []Term
+	text  string // the canonical form; "" of the zero Filter
+}
 
 // NewFilter makes the canonical filter of the terms. The values are taken as
 // they are; use ParseFilter for input from outside.
@@ -71,7 +74,13 @@ func NewFilter(terms ...Term) Filter {
 	slices.SortFunc(kept, func(a, b Term) int {
 		return cmp.Or(cmp.Compare(a.Dim, b.Dim), cmp.Compare(a.Value, b.Value))
 	})
-	return Filter{terms: slices.Compact(kept)}
+	f := Filter{terms: slices.Compact(kept)}
+	parts := make([]string, len(f.terms))
+	for i, t := range f.terms {
+		parts[i] = t.String()
+	}
+	f.text = strings.Join(parts, ",")
+	return f
 }
 
 // ParseFilter reads the grammar of design section 3: "global", "region:IN",
@@ -148,10 +157,8 @@ func (f Filter) Eager() bool {
 
 // String gives the canonical form; ParseFilter reads it back.
 func (f Filter) String() string {
-	terms := f.Terms()
-	parts := make([]string, len(terms))
-	for i, t := range terms {
-		parts[i] = t.String()
+	if f.text == "" {
+		return string(DimGlobal)
 	}
-	return strings.Join(parts, ",")
+	return f.text
 }

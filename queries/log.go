@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"strconv"
 	"sync"
@@ -330,23 +331,24 @@ func (pos *LogPosition) countsMark(kind uint8, source string, n uint64) error {
 	return nil
 }
 
-// CatalogSince reads the catalog's entries that were last written at or after a
-// time. Entries appear a little later than the time they bear.
-func (db *DB) CatalogSince(ctx context.Context, since time.Time, read func(song topk.Song, updatedAt time.Time) error) error {
-	sql, err := render("catalog_since.sql", nil)
+// Catalog reads the catalog's entries that were written within a time, in whole
+// seconds, or all of them when it is 0. An entry appears a little later than it
+// was written.
+func (db *DB) Catalog(ctx context.Context, within time.Duration, read func(topk.Song) error) error {
+	sql, err := render("catalog.sql", nil)
 	if err != nil {
 		return err
 	}
-	err = db.scan(ctx, sql, []any{at("since", since)}, func(rows driver.Rows) error {
+	args := []any{clickhouse.Named("seconds", uint32(math.Ceil(within.Seconds())))}
+	err = db.scan(ctx, sql, args, func(rows driver.Rows) error {
 		var s topk.Song
-		var updatedAt time.Time
-		if err := rows.Scan(&s.SongID, &s.Title, &s.ArtistID, &s.Artist, &s.Genres, &s.DurationMS, &updatedAt); err != nil {
+		if err := rows.Scan(&s.SongID, &s.Title, &s.ArtistID, &s.Artist, &s.Genres, &s.DurationMS); err != nil {
 			return err
 		}
-		return read(s, updatedAt)
+		return read(s)
 	})
 	if err != nil {
-		return fmt.Errorf("catalog since %s: %w", since, err)
+		return fmt.Errorf("read the catalog: %w", err)
 	}
 	return nil
 }

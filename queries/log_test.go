@@ -430,32 +430,32 @@ func TestArrivalsNoticeARewrite(t *testing.T) {
 	rewritten(f)
 }
 
-func TestCatalogSince(t *testing.T) {
+func TestCatalog(t *testing.T) {
 	c := newChain(t)
-	ctx := t.Context()
-	read := func(since time.Time) (map[string]topk.Song, time.Time) {
-		songs, last := map[string]topk.Song{}, time.Time{}
-		if err := c.db.CatalogSince(ctx, since, func(s topk.Song, at time.Time) error {
+	read := func(within time.Duration) map[string]topk.Song {
+		songs := map[string]topk.Song{}
+		if err := c.db.Catalog(t.Context(), within, func(s topk.Song) error {
 			songs[s.SongID] = s
-			if at.After(last) {
-				last = at
-			}
 			return nil
 		}); err != nil {
 			t.Fatal(err)
 		}
-		return songs, last
+		return songs
 	}
-	all, last := read(time.UnixMilli(0))
+	all := read(0)
 	if len(all) == 0 {
 		t.Fatal("no songs")
 	}
+	c.exec("INSERT INTO songs SELECT * REPLACE (now64(3) - INTERVAL 1 HOUR AS updatedAt, 'old' AS songId) FROM songs LIMIT 1")
 	changed := topk.Song{SongID: "s1", Title: "Another", ArtistID: "a9", Artist: "A", Genres: []string{"jazz"}, DurationMS: 1}
-	if err := c.db.UpsertSongs(ctx, []topk.Song{changed}); err != nil {
+	if err := c.db.UpsertSongs(t.Context(), []topk.Song{changed}); err != nil {
 		t.Fatal(err)
 	}
-	songs, _ := read(last.Add(time.Millisecond))
-	if fmt.Sprint(songs) != fmt.Sprint(map[string]topk.Song{"s1": changed}) {
-		t.Errorf("since %s: %v", last, songs)
+	recent := read(59 * time.Minute)
+	if _, old := recent["old"]; old || fmt.Sprint(recent["s1"]) != fmt.Sprint(changed) {
+		t.Errorf("within the hour: %v", recent)
+	}
+	if len(read(0)) != len(all)+1 {
+		t.Error("not all songs were read")
 	}
 }

@@ -2,7 +2,6 @@ package refresher
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	"github.com/topk-charts/topk"
@@ -14,50 +13,41 @@ const (
 	catalogEvery = time.Second
 	// catalogOverlap is how long a write to the catalog may take: one that began
 	// earlier may appear later.
-	catalogOverlap = 5 * time.Second
+	catalogOverlap = 10 * time.Second
 )
 
-// readCatalog takes what changed in the catalog since then, and gives the time
-// of the last change.
-func (r *Refresher) readCatalog(ctx context.Context, since time.Time) (last time.Time, err error) {
+// readCatalog takes what was written to the catalog within a time; 0 for all of
+// it.
+func (r *Refresher) readCatalog(ctx context.Context, within time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, r.Timeout)
 	defer cancel()
-	last = since
 	var tags []board.Tag
-	err = r.DB.CatalogSince(ctx, since, func(song topk.Song, updatedAt time.Time) error {
+	err := r.DB.Catalog(ctx, within, func(song topk.Song) error {
 		id, err := r.songs.Intern(song.SongID)
-		if err != nil {
-			return err
-		}
 		tags = append(tags, board.Tag{Song: id, Artist: song.ArtistID, Genres: song.Genres})
-		if updatedAt.After(last) {
-			last = updatedAt
-		}
-		return nil
+		return err
 	})
 	if err != nil {
-		return since, fmt.Errorf("read the catalog: %w", err)
+		return err
 	}
 	r.catalog.Put(tags)
-	return last, nil
+	return nil
 }
 
-// followCatalog follows the catalog's corrections from the time of the last one.
-func (r *Refresher) followCatalog(ctx context.Context, last time.Time) error {
+// followCatalog follows the catalog's corrections since it was read.
+func (r *Refresher) followCatalog(ctx context.Context, read time.Time) error {
 	for {
 		pause(ctx, catalogEvery)
-		if ctx.Err() != nil {
-			return nil
-		}
-		read, err := r.readCatalog(ctx, last.Add(-catalogOverlap))
+		now := r.Clock()
+		err := r.readCatalog(ctx, now.Sub(read)+catalogOverlap)
 		switch {
 		case ctx.Err() != nil:
 			return nil
 		case err != nil:
 			r.metrics.failures.WithLabelValues("catalog").Inc()
 			r.Log.WarnContext(ctx, "charts do not follow the catalog; trying again", "error", err)
-		case read.After(last):
-			last = read
+		default:
+			read = now
 		}
 	}
 }

@@ -135,8 +135,7 @@ func pause(ctx context.Context, d time.Duration) {
 // not rewritten.
 func (r *Refresher) follow(ctx context.Context) error {
 	began := r.Clock()
-	catalogRead, err := r.readCatalog(ctx, time.UnixMilli(0))
-	if err != nil {
+	if err := r.readCatalog(ctx, 0); err != nil {
 		return err
 	}
 	values := board.NewValues(r.MaxValues)
@@ -152,7 +151,7 @@ func (r *Refresher) follow(ctx context.Context) error {
 		group.Go(func() error { return keepers[i].run(ctx, group) })
 	}
 	group.Go(func() error { return r.read(ctx, pos, boards[0].AsOf(), values, keepers) })
-	group.Go(func() error { return r.followCatalog(ctx, catalogRead) })
+	group.Go(func() error { return r.followCatalog(ctx, began) })
 	group.Go(func() error { return r.followDemand(ctx, keepers) })
 	group.Go(func() error { return r.answerInspections(ctx, keepers) })
 	return group.Wait()

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/http/pprof"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -32,7 +33,7 @@ func (f refreshFlags) check() error {
 }
 
 type refreshCommand struct {
-	Listen string `help:"Address of /metrics, /healthz and /debug/chart?dim=&window=, the state of one chart." default:"127.0.0.1:8081" env:"TOPK_REFRESH_LISTEN"`
+	Listen string `help:"Address of /metrics, /healthz, /debug/chart?dim=&window= (the state of one chart) and /debug/pprof/." default:"127.0.0.1:8081" env:"TOPK_REFRESH_LISTEN"`
 	refreshFlags
 	calendarFlags
 	clickhouseFlags
@@ -69,5 +70,7 @@ func (c *refreshCommand) refresh(ctx context.Context, registry *prometheus.Regis
 		MaxValues: c.MaxValues, MaxAsked: c.MaxAsked, CountShare: c.CountShare,
 	})
 	mux.Handle("/debug/chart", r.Debug())
+	mux.HandleFunc("/debug/pprof/", pprof.Index)
+	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
 	return r.Run(ctx)
 }
