@@ -43,7 +43,7 @@ func newKeeper(r *Refresher, b *board.Board, values *board.Values, budget *budge
 		Refresher: r, board: b, values: values, budget: budget, began: began,
 		batches: make(chan board.Batch, maxBatches), counted: make(chan counted, maxCounted),
 		asked: make(chan []topk.Filter), look: make(chan func(*board.Board)),
-		audited: b.AsOf(), tidied: b.AsOf(),
+		audited: b.AsOf(),
 	}
 }
 
@@ -75,9 +75,17 @@ func (k *keeper) run(ctx context.Context, group *errgroup.Group) error {
 	}
 }
 
-// expireAtOnce is how much event time leaves a window in one step, which bounds
-// the plays in memory after a long outage.
-const expireAtOnce = 5 * time.Minute
+const (
+	// expireAtOnce is how much event time leaves a window in one step, which
+	// bounds the plays in memory after an outage.
+	expireAtOnce = 5 * time.Minute
+	// maxExpire is how much may leave until it is cheaper to count anew.
+	maxExpire = time.Hour
+)
+
+// errFarBehind: the board stood still for so long that it is quicker to start
+// anew.
+var errFarBehind = errors.New("the charts are far behind")
 
 // advance moves the board over one piece of the log. While ClickHouse does not
 // answer it waits: without the plays that leave, nothing that came would count
@@ -88,6 +96,9 @@ func (k *keeper) advance(ctx context.Context, batch board.Batch) error {
 		span, ok := k.board.Leaving(batch.AsOf)
 		if !ok {
 			break
+		}
+		if span.End.Sub(span.Start) > maxExpire {
+			return errFarBehind
 		}
 		if end := span.Start.Add(expireAtOnce); end.Before(span.End) {
 			span.End = end

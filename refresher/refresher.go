@@ -113,6 +113,9 @@ func (r *Refresher) Run(ctx context.Context) error {
 		case errors.Is(err, queries.ErrRewritten):
 			r.metrics.restarts.WithLabelValues("rewritten").Inc()
 			r.Log.WarnContext(ctx, "the history of plays was rewritten; every chart is counted anew")
+		case errors.Is(err, errFarBehind):
+			r.metrics.restarts.WithLabelValues("behind").Inc()
+			r.Log.WarnContext(ctx, "the log could not be read for long; every chart is counted anew")
 		default:
 			r.metrics.restarts.WithLabelValues("failed").Inc()
 			r.Log.WarnContext(ctx, "charts are not being refreshed; trying again", "error", err)
