@@ -62,11 +62,9 @@ FROM
 SETTINGS enable_shared_storage_snapshot_in_query = 1
 
 {{define "songs in windows"}}
-    -- By a hash of value and song, as event ids are kept by: half of the work
-    -- that the strings themselves make.
-    SELECT any(p.val) AS val, any(p.songId) AS songId{{range $i, $w := .Windows}}, sum(p.n{{$i}}) AS n{{$i}}{{end}}
+    SELECT p.val AS val, p.songId AS songId{{range $i, $w := .Windows}}, sum(p.n{{$i}}) AS n{{$i}}{{end}}
     FROM ({{template "plays in windows" .}}) AS p
-    GROUP BY sipHash128(p.val, p.songId)
+    GROUP BY val, songId
 {{end}}
 
 {{define "plays in windows"}}
@@ -97,14 +95,18 @@ SETTINGS enable_shared_storage_snapshot_in_query = 1
             {{- template "sample" .}}
 {{end}}
 
+{{/* The rollups' times are compared as what they are, DateTime: their ranges are
+     of whole hours, or empty. As DateTime64 it takes several times as long. */}}
 {{define "days of" -}}
-    (ts >= {dayFrom{{.}}:DateTime64(3, 'UTC')} AND ts < {dayTo{{.}}:DateTime64(3, 'UTC')})
+    (ts >= {{template "second" (print "dayFrom" .)}} AND ts < {{template "second" (print "dayTo" .)}})
 {{- end}}
 
 {{define "hours of" -}}
-    (ts >= {hourFrom{{.}}:DateTime64(3, 'UTC')} AND ts < {dayFrom{{.}}:DateTime64(3, 'UTC')}
-         OR ts >= {dayTo{{.}}:DateTime64(3, 'UTC')} AND ts < {hourTo{{.}}:DateTime64(3, 'UTC')})
+    (ts >= {{template "second" (print "hourFrom" .)}} AND ts < {{template "second" (print "dayFrom" .)}}
+         OR ts >= {{template "second" (print "dayTo" .)}} AND ts < {{template "second" (print "hourTo" .)}})
 {{- end}}
+
+{{define "second"}}toDateTime({{"{"}}{{.}}:DateTime64(3, 'UTC')}, 'UTC'){{end}}
 
 {{define "edges of" -}}
     (ts >= {from{{.}}:DateTime64(3, 'UTC')} AND ts < {hourFrom{{.}}:DateTime64(3, 'UTC')}

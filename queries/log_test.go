@@ -22,7 +22,7 @@ var (
 
 // counted is what Counts gave, by value.
 type counted struct {
-	*testing.T
+	testing.TB
 	values map[string]*value
 }
 
@@ -60,7 +60,7 @@ func (c *counted) Floor(val string, floors, totals []uint64) {
 // the oracle. It tells how many songs were left out.
 func (c *chain) compareCounts(dim topk.Dimension, windows []topk.Window, now time.Time) (leftOut int) {
 	c.Helper()
-	got := &counted{T: c.T}
+	got := &counted{TB: c.TB}
 	if _, err := c.db.Counts(c.Context(), dim, windows, now, got); err != nil {
 		c.Fatal(err)
 	}
@@ -323,7 +323,7 @@ func TestFollowerGoesOnFromCounts(t *testing.T) {
 	rounds := 0
 	for last := false; !last; rounds++ {
 		last = ctx.Err() != nil
-		got := &counted{T: t}
+		got := &counted{TB: t}
 		var err error
 		f := c.follow()
 		f.pos, err = c.db.Counts(t.Context(), topk.DimGlobal, allWindows, now, got)
@@ -396,7 +396,7 @@ func TestArrivalsNoticeARewrite(t *testing.T) {
 	anew := func() *follower {
 		f := c.follow()
 		var err error
-		if f.pos, err = c.db.Counts(ctx, topk.DimGlobal, allWindows, now, &counted{T: t}); err != nil {
+		if f.pos, err = c.db.Counts(ctx, topk.DimGlobal, allWindows, now, &counted{TB: t}); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := f.poll(1000); err != nil {

@@ -23,7 +23,7 @@ var now = time.Date(2026, 3, 4, 15, 42, 17, 123_000_000, time.UTC)
 
 // chain is a migrated database, what was put into its log, and the truth.
 type chain struct {
-	*testing.T
+	testing.TB
 	env    *embeddedtest.Env
 	db     *queries.DB
 	oracle *oracle.Oracle
@@ -33,7 +33,7 @@ type chain struct {
 
 var pepper = []byte("pepper")
 
-func newChain(t *testing.T) *chain {
+func newChain(t testing.TB) *chain {
 	t.Helper()
 	env := embeddedtest.New(t)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
@@ -53,7 +53,7 @@ func newChain(t *testing.T) *chain {
 			t.Error(err)
 		}
 	})
-	c := &chain{T: t, env: env, db: db, oracle: oracle.New(), next: map[uint32]uint64{}}
+	c := &chain{TB: t, env: env, db: db, oracle: oracle.New(), next: map[uint32]uint64{}}
 	songs := rapid.Custom(oracle.Catalog).Example(1)
 	for _, s := range songs {
 		c.oracle.SetSong(s)
