@@ -32,7 +32,7 @@ func (s *simulation) report(out io.Writer, took time.Duration) error {
 	}
 
 	fmt.Fprintln(out)
-	fmt.Fprint(t, "window\tdimension\tcharts\tcomplete\tentries\tMB\tB/entry\trebases: newcomer\tlow N-th\tpending\trebases/s\tall charts: rebases/s\tMB\t\n")
+	fmt.Fprint(t, "window\tdimension\tcharts\tcomplete\tentries\tMB\tB/entry\trebases: riser\thigh floor\trebases/s\tall charts: rebases/s\tMB\t\n")
 	var rate, bytes float64
 	for _, w := range s.windows {
 		for dim := range dimensions {
@@ -57,22 +57,26 @@ func (s *simulation) report(out io.Writer, took time.Duration) error {
 			if dim == byCity {
 				factor = cities / float64(max(charts, 1))
 			}
-			perSecond := float64(rebases[newcomer]+rebases[lowNth]+rebases[pending]) / max(simulated, 1)
+			perSecond := float64(rebases[riser]+rebases[highFloor]) / max(simulated, 1)
 			rate += perSecond * factor
 			bytes += float64(size) * factor
-			fmt.Fprintf(t, "%s\t%s\t%d\t%d\t%d\t%.1f\t%.1f\t%d\t%d\t%d\t%.5f\t%.5f\t%.1f\t\n",
+			fmt.Fprintf(t, "%s\t%s\t%d\t%d\t%d\t%.1f\t%.1f\t%d\t%d\t%.5f\t%.5f\t%.1f\t\n",
 				w.name, dim, charts, complete, entries, float64(size)/1e6, float64(size)/float64(max(entries, 1)),
-				rebases[newcomer], rebases[lowNth], rebases[pending], perSecond, perSecond*factor, float64(size)*factor/1e6)
+				rebases[riser], rebases[highFloor], perSecond, perSecond*factor, float64(size)*factor/1e6)
 		}
 		bytes += float64(w.global.Bytes())
-		fmt.Fprintf(t, "%s\tglobal\t1\t1\t%d\t%.1f\t8.0\t0\t0\t0\t0\t0\t%.1f\t\n", w.name, s.Songs,
+		fmt.Fprintf(t, "%s\tglobal\t1\t1\t%d\t%.1f\t8.0\t0\t0\t0\t0\t%.1f\t\n", w.name, s.Songs,
 			float64(w.global.Bytes())/1e6, float64(w.global.Bytes())/1e6)
 	}
-	fmt.Fprintf(t, "all\t\t\t\t\t\t\t\t\t\t\t%.5f\t%.1f\t\n", rate, bytes/1e6)
+	fmt.Fprintf(t, "all\t\t\t\t\t\t\t\t\t\t%.5f\t%.1f\t\n", rate, bytes/1e6)
 	if err := t.Flush(); err != nil {
 		return fmt.Errorf("write report: %w", err)
 	}
-	_, err := fmt.Fprintf(out, "\nRebases by cause: a song that was no candidate was among the first %d (no slack avoids these);\n"+
-		"only a bound said so, as the N-th fell low, or as plays were pending.\nThe last two columns are extrapolated from the kept cities to all %d.\n", s.limits().N, cities)
+	_, err := fmt.Fprintf(out, `
+Riser: a song that was no candidate has come to half the plays of the N-th or
+more. It takes a rebase to know its count, whatever the limits. High floor: the
+bound was above half of the N-th, which more candidates or a scrub would help.
+The last two columns are extrapolated from the kept cities to all %d.
+`, cities)
 	return err
 }

@@ -38,9 +38,8 @@ type kept struct {
 type cause int
 
 const (
-	newcomer cause = iota // a song that was no candidate is among the first N now
-	lowNth                // only a bound: the N-th fell to the floor, or is gone
-	pending               // only a bound: what is pending might have done it
+	riser     cause = iota // a song that was no candidate has half the plays of the N-th, at least
+	highFloor              // the floor has come closer than that to the N-th
 	causes
 )
 
@@ -312,16 +311,13 @@ func (s *simulation) settle(w *window) {
 	}
 	s.settling += cpuTime() - start
 	for _, k := range failed {
-		before, stats := k.chart.Top(), k.chart.Stats()
-		s.rebase(k)
-		switch {
-		case !slices.Equal(before, k.chart.Top()):
-			k.rebases[newcomer]++
-		case stats.NthPlays <= stats.Floor.Plays:
-			k.rebases[lowNth]++
-		default:
-			k.rebases[pending]++
+		// What is pending has been played and is still in the window.
+		if stats := k.chart.Stats(); 2*stats.Floor.Plays <= stats.NthPlays {
+			k.rebases[riser]++
+		} else {
+			k.rebases[highFloor]++
 		}
+		s.rebase(k)
 	}
 }
 

@@ -36,6 +36,7 @@ func (p *Published) Diff(top []Count) (removed []Song, set []Count) {
 	old, now := slices.Clone(before), packed(nil, after)
 	sortBySong(old)
 	sortBySong(now)
+	set = make([]Count, 0, len(now))
 	for len(old) > 0 || len(now) > 0 {
 		switch {
 		case len(now) == 0 || len(old) > 0 && old[0].song() < now[0].song():
