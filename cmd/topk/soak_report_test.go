@@ -87,6 +87,7 @@ func eagerly(key snapshot.Key) bool {
 type measurement struct {
 	name          string
 	coldStart     map[topk.Window]time.Duration // from the refresher's start
+	all           time.Duration                 // until the last snapshots came
 	sent          simulate.SendReport
 	before, after usage
 	watched       time.Duration
@@ -259,6 +260,9 @@ func (m *measurement) figures() []figure {
 		if took, is := m.coldStart[w]; is {
 			add("start to snapshots of "+w.String(), took.Seconds(), "%.1f s", took.Seconds())
 		}
+	}
+	if m.all > 0 {
+		add("start to all snapshots", m.all.Seconds(), "%.1f s", m.all.Seconds())
 	}
 	if m.sent.Sent > 0 {
 		m.loadFigures(add)

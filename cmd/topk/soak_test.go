@@ -134,6 +134,7 @@ func (s *soak) measure(refresher *faults.Process, seed uint64) *measurement {
 	}
 	if *soakPreload > 0 { // else there is nothing to count until plays come in
 		s.awaitSnapshots(m, began)
+		s.awaitAll(m, began)
 	}
 	if soakLength() > 0 {
 		s.underLoad(m, began, refresher, seed)
@@ -168,6 +169,21 @@ func (s *soak) awaitSnapshots(m *measurement, began time.Time) {
 		m.coldStart[w] = time.Since(began)
 		s.Logf("%s: %s is there after %s", m.name, w, m.coldStart[w].Round(100*time.Millisecond))
 	}
+}
+
+// settled is how long no snapshot may have come until all are there.
+const settled = 10 * time.Second
+
+// awaitAll waits until there are no more snapshots than before, and notes when
+// the last ones came.
+func (s *soak) awaitAll(m *measurement, began time.Time) {
+	s.Helper()
+	for last := time.Now(); time.Since(last) < settled; pause(s.Context(), 200*time.Millisecond) {
+		if n := s.snapshots(); n > m.snapshots {
+			m.snapshots, m.all, last = n, time.Since(began), time.Now()
+		}
+	}
+	s.Logf("%s: %d snapshots are there after %s", m.name, m.snapshots, m.all.Round(100*time.Millisecond))
 }
 
 // underLoad sends plays and watches meanwhile. What is measured begins when all
@@ -315,19 +331,12 @@ func (s *soak) readCharts(ctx context.Context, m *measurement, r *rand.Rand) {
 // flush empties Redis, and waits until as many charts are back as were there.
 func (s *soak) flush(m *measurement) {
 	s.Helper()
-	count := func() int {
-		n, err := s.snapshots()
-		if err != nil {
-			s.Fatal(err)
-		}
-		return n
-	}
-	m.snapshots = count()
+	m.snapshots = s.snapshots()
 	s.Logf("%s: %d snapshots are flushed", m.name, m.snapshots)
 	start := time.Now()
 	s.flushRedis(nil)
 	s.awaitFor(coldStartTimeout, "all snapshots are back", func() error {
-		if n := count(); n < m.snapshots {
+		if n := s.snapshots(); n < m.snapshots {
 			return fmt.Errorf("%d of %d", n, m.snapshots)
 		}
 		return nil
@@ -336,13 +345,14 @@ func (s *soak) flush(m *measurement) {
 }
 
 // snapshots counts the charts in Redis that are not there on demand.
-func (s *soak) snapshots() (n int, err error) {
+func (s *soak) snapshots() int {
+	s.Helper()
 	seen := map[string]bool{} // a key may come twice
 	for cursor := uint64(0); ; {
 		scan := s.redis.B().Scan().Cursor(cursor).Match("meta:{*}:*").Count(1000).Build()
 		page, err := s.redis.Do(s.Context(), scan).AsScanEntry()
 		if err != nil {
-			return 0, err
+			s.Fatal(err)
 		}
 		for _, key := range page.Elements {
 			if name, _, _ := strings.Cut(strings.TrimPrefix(key, "meta:{"), "}"); !strings.Contains(name, ",") &&
@@ -351,7 +361,7 @@ func (s *soak) snapshots() (n int, err error) {
 			}
 		}
 		if cursor = page.Cursor; cursor == 0 {
-			return len(seen), nil
+			return len(seen)
 		}
 	}
 }
