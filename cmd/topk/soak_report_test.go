@@ -85,16 +85,20 @@ func eagerly(key snapshot.Key) bool {
 
 // A measurement is what was seen of one refresher.
 type measurement struct {
-	name           string
-	coldStart      map[topk.Window]time.Duration
-	sent           simulate.SendReport
-	before, after  usage
-	rss, rssPeak   int // bytes, of the refresher
-	rssClickHouse  int
-	snapshots      int // in Redis at the end
-	back           time.Duration
+	name          string
+	coldStart     map[topk.Window]time.Duration // from the refresher's start
+	all           time.Duration                 // until the last snapshots came
+	sent          simulate.SendReport
+	before, after usage
+	watched       time.Duration
+
 	freshness      simulate.ProbeReport
 	freshnessError error
+
+	rss, rssPeak                     int           // bytes, of the refresher
+	rssClickHouse, rssClickHousePeak int           // bytes
+	snapshots                        int           // in Redis before it was flushed
+	back                             time.Duration // from the flush
 
 	mu          sync.Mutex
 	comparisons int
@@ -257,11 +261,14 @@ func (m *measurement) figures() []figure {
 			add("start to snapshots of "+w.String(), took.Seconds(), "%.1f s", took.Seconds())
 		}
 	}
+	if m.all > 0 {
+		add("start to all snapshots", m.all.Seconds(), "%.1f s", m.all.Seconds())
+	}
 	if m.sent.Sent > 0 {
 		m.loadFigures(add)
 	}
 	add("memory of the refresher at the end, at most", float64(m.rss), "%d MB, %d MB", m.rss>>20, m.rssPeak>>20)
-	add("memory of ClickHouse at the end", 0, "%d MB", m.rssClickHouse>>20)
+	add("memory of ClickHouse at the end, at most", 0, "%d MB, %d MB", m.rssClickHouse>>20, m.rssClickHousePeak>>20)
 	add("snapshots in Redis, back after a flush", m.back.Seconds(), "%d, %.1f s", m.snapshots, m.back.Seconds())
 	return all
 }
@@ -295,7 +302,7 @@ func (m *measurement) loadFigures(add func(what string, number float64, format s
 	}
 	both := (m.after.cpu["refresher"] + m.after.cpu["clickhouse"] - m.before.cpu["refresher"] - m.before.cpu["clickhouse"]).Seconds() / steady
 	add("cores: refresher and clickhouse", both, "%.3f", both)
-	add("  of which comparisons at most", 0, "%.3f", m.comparing.Seconds()/steady)
+	add("  of which comparisons at most", 0, "%.3f", m.comparing.Seconds()/m.watched.Seconds())
 	for _, name := range []string{"topk_refresher_arrivals_total", "topk_refresher_published_total", "topk_refresher_changed_entries_total",
 		"topk_refresher_rebase_seconds_count", "topk_refresher_wrong_charts_total"} {
 		after, is := m.after.metrics.sum(name)

@@ -71,7 +71,7 @@ func TestSoak(t *testing.T) {
 func soakLength() time.Duration { return time.Duration(*soakMinutes * float64(time.Minute)) }
 
 // soakUsers is so many that hardly a city is without one.
-func soakUsers() int { return max(simulate.DefaultUsers, 50**soakCities) }
+func soakUsers() int { return 50 * *soakCities }
 
 func newSoak(t *testing.T) *soak {
 	t.Helper()
@@ -124,12 +124,13 @@ func (s *soak) measure(refresher *faults.Process, seed uint64) *measurement {
 	}
 	if *soakPreload > 0 { // else there is nothing to count until plays come in
 		s.awaitSnapshots(m, began)
+		s.awaitAll(m, began)
 	}
 	if soakLength() > 0 {
 		s.underLoad(m, began, refresher, seed)
 	}
 	m.rss, m.rssPeak = s.memory(refresher)
-	m.rssClickHouse, _ = s.memory(s.ClickHouse)
+	m.rssClickHouse, m.rssClickHousePeak = s.memory(s.ClickHouse)
 	s.flush(m)
 	return m
 }
@@ -156,7 +157,23 @@ func (s *soak) awaitSnapshots(m *measurement, began time.Time) {
 			})
 		}
 		m.coldStart[w] = time.Since(began)
+		s.Logf("%s: %s is there after %s", m.name, w, m.coldStart[w].Round(100*time.Millisecond))
 	}
+}
+
+// settled is how long no snapshot may have come until all are there.
+const settled = 10 * time.Second
+
+// awaitAll waits until there are no more snapshots than before, and notes when
+// the last ones came.
+func (s *soak) awaitAll(m *measurement, began time.Time) {
+	s.Helper()
+	for last := time.Now(); time.Since(last) < settled; pause(s.Context(), 200*time.Millisecond) {
+		if n := s.snapshots(); n > m.snapshots {
+			m.snapshots, m.all, last = n, time.Since(began), time.Now()
+		}
+	}
+	s.Logf("%s: %d snapshots are there after %s", m.name, m.snapshots, m.all.Round(100*time.Millisecond))
 }
 
 // underLoad sends plays and watches meanwhile. What is measured begins when all
@@ -176,6 +193,7 @@ func (s *soak) underLoad(m *measurement, began time.Time, refresher *faults.Proc
 	m.before = s.usage(refresher)
 	ctx, stop := context.WithCancel(s.Context())
 	var watchers, probe sync.WaitGroup
+	watching := time.Now()
 	s.known.learn(ctx, s.store)
 	for i, watch := range []func(context.Context, *measurement, *rand.Rand){s.learn, s.compare, s.ask, s.readCharts} {
 		watchers.Go(func() { watch(ctx, m, rand.New(rand.NewPCG(seed, uint64(30+i)))) })
@@ -186,6 +204,7 @@ func (s *soak) underLoad(m *measurement, began time.Time, refresher *faults.Proc
 	probe.Wait()
 	stop()
 	watchers.Wait()
+	m.watched = time.Since(watching)
 }
 
 // send sends plays through the gateway for as long as the test is to last.
@@ -227,7 +246,7 @@ func (s *soak) tell(m *measurement, sent <-chan struct{}) {
 			return
 		case <-minutes:
 			m.mu.Lock()
-			fmt.Fprintf(os.Stderr, "%s %s: %d snapshots compared, %d wrong\n", time.Now().Format(time.TimeOnly), m.name, m.comparisons, m.wrong)
+			s.Logf("%s: %s: %d snapshots compared, %d wrong", time.Now().Format(time.TimeOnly), m.name, m.comparisons, m.wrong)
 			m.mu.Unlock()
 		}
 	}
@@ -302,18 +321,12 @@ func (s *soak) readCharts(ctx context.Context, m *measurement, r *rand.Rand) {
 // flush empties Redis, and waits until as many charts are back as were there.
 func (s *soak) flush(m *measurement) {
 	s.Helper()
-	count := func() int {
-		n, err := s.snapshots()
-		if err != nil {
-			s.Fatal(err)
-		}
-		return n
-	}
-	m.snapshots = count()
+	m.snapshots = s.snapshots()
+	s.Logf("%s: %d snapshots are flushed", m.name, m.snapshots)
 	start := time.Now()
 	s.flushRedis(nil)
 	s.awaitFor(coldStartTimeout, "all snapshots are back", func() error {
-		if n := count(); n < m.snapshots {
+		if n := s.snapshots(); n < m.snapshots {
 			return fmt.Errorf("%d of %d", n, m.snapshots)
 		}
 		return nil
@@ -322,13 +335,14 @@ func (s *soak) flush(m *measurement) {
 }
 
 // snapshots counts the charts in Redis that are not there on demand.
-func (s *soak) snapshots() (n int, err error) {
+func (s *soak) snapshots() int {
+	s.Helper()
 	seen := map[string]bool{} // a key may come twice
 	for cursor := uint64(0); ; {
 		scan := s.redis.B().Scan().Cursor(cursor).Match("meta:{*}:*").Count(1000).Build()
 		page, err := s.redis.Do(s.Context(), scan).AsScanEntry()
 		if err != nil {
-			return 0, err
+			s.Fatal(err)
 		}
 		for _, key := range page.Elements {
 			if name, _, _ := strings.Cut(strings.TrimPrefix(key, "meta:{"), "}"); !strings.Contains(name, ",") &&
@@ -337,7 +351,7 @@ func (s *soak) snapshots() (n int, err error) {
 			}
 		}
 		if cursor = page.Cursor; cursor == 0 {
-			return len(seen), nil
+			return len(seen)
 		}
 	}
 }
@@ -350,12 +364,14 @@ func (s *soak) verdict() {
 			s.Fatal(err)
 		}
 	}
+	s.Log("waiting for the last plays")
 	s.awaitRead()
 	got := s.value(fmt.Sprintf("SELECT count(), groupBitXor(xxHash64(eventId)) FROM plays WHERE src < %d AND NOT startsWith(eventId, 'probe-')", uint32(firstBackfill)))
 	if want := fmt.Sprintf("%d\t%d", s.made, s.eventIDs); got != want {
 		s.Errorf("the log has other plays than were acknowledged: their number and combined hash are %s, want %s", got, want)
 	}
-	if out, err := s.check("--charts", "200"); err != nil {
+	s.Log("topk check")
+	if out, err := s.check("--charts", "20"); err != nil {
 		s.Errorf("topk check: %v\n%s", err, out)
 	}
 }
@@ -385,7 +401,7 @@ func (s *soak) preload(plays int) {
 		block := first / preloadBlock
 		s.value(fmt.Sprintf(preloadSQL, preloadFirst+block%preloadSources, min(preloadBlock, plays-first), block/preloadSources*preloadBlock))
 	}
-	fmt.Fprintf(os.Stderr, "%d plays are in the log after %s\n", plays, time.Since(start).Round(time.Second))
+	s.Logf("%d plays are in the log after %s", plays, time.Since(start).Round(time.Second))
 	for _, rollup := range []string{"rollup_hour", "rollup_day"} {
 		s.awaitFor(preloadTimeout, "the plays are in "+rollup, func() error {
 			left, err := s.query("SELECT count() FROM plays WHERE koff >= (SELECT maxMap(map(toUInt32OrZero(val), wm)) FROM " + rollup + " WHERE dim = '_wm')[src]")
@@ -396,7 +412,7 @@ func (s *soak) preload(plays int) {
 		})
 	}
 	s.value("DROP TABLE patterns")
-	fmt.Fprintf(os.Stderr, "and in the rollups after %s\n", time.Since(start).Round(time.Second))
+	s.Logf("and in the rollups after %s", time.Since(start).Round(time.Second))
 }
 
 // preloadSQL takes the source, the number of plays and the first offset. What is
