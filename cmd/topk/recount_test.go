@@ -25,16 +25,16 @@ func (s *siege) recount(ctx context.Context, r *rand.Rand) {
 		return
 	}
 	defer store.Close()
-	terms := []topk.Term{
-		{Dim: topk.DimGlobal},
-		{Dim: topk.DimRegion, Value: "IN"}, {Dim: topk.DimRegion, Value: "IN/Mumbai"}, {Dim: topk.DimRegion, Value: "US"},
-		{Dim: topk.DimGenre, Value: "pop"}, {Dim: topk.DimGenre, Value: "rock"},
-		{Dim: topk.DimSegment, Value: "free"}, {Dim: topk.DimSegment, Value: "premium"}, {Dim: topk.DimDevice, Value: "mobile"},
+	filters := []string{
+		"global", "region:IN", "region:IN/Mumbai", "region:US", "genre:pop", "genre:rock", "segment:free", "segment:premium", "device:mobile",
+		"playlist:p1", "artist:a1", "region:IN,genre:pop",
 	}
 	windows := topk.Windows()
 	for ; ctx.Err() == nil; pause(ctx, 100*time.Millisecond) {
-		term, window := terms[r.IntN(len(terms))], windows[r.IntN(len(windows))]
-		_, err := s.recountOne(ctx, store, snapshot.Key{Filter: topk.NewFilter(term), Window: window})
+		filter, err := topk.ParseFilter(filters[r.IntN(len(filters))])
+		if err == nil {
+			_, err = s.recountOne(ctx, store, snapshot.Key{Filter: filter, Window: windows[r.IntN(len(windows))]})
+		}
 		if err != nil {
 			s.Error(err)
 			return

@@ -664,18 +664,21 @@ func (s *siege) checkCharts() (snapshots, computed int) {
 	s.Helper()
 	api := &system{t: s.T, url: s.URL}
 	settled := time.Now()
+	fresh := func(filter topk.Filter, window topk.Window) {
+		var chart served
+		s.await(fmt.Sprintf("%s %s is a fresh snapshot", filter, window), func() (err error) {
+			chart, err = api.top(url.Values{"dim": {filter.String()}, "window": {window.String()}, "k": {"200"}})
+			if err == nil && (chart.Source != "snapshot" || chart.Stale || !chart.AsOf.After(settled)) {
+				err = fmt.Errorf("from %s as of %s, stale: %v", chart.Source, chart.AsOf, chart.Stale)
+			}
+			return err
+		})
+		compare(s.T, s.truth, filter, chart, topk.SnapshotSize)
+		snapshots++
+	}
 	for _, filter := range valuesOf(s.truth, s.users) {
-		for _, window := range []string{"1h", "24h", "7d", "all"} {
-			var chart served
-			s.await(fmt.Sprintf("%s %s is a fresh snapshot", filter, window), func() (err error) {
-				chart, err = api.top(url.Values{"dim": {filter.String()}, "window": {window}, "k": {"200"}})
-				if err == nil && (chart.Source != "snapshot" || chart.Stale || !chart.AsOf.After(settled)) {
-					err = fmt.Errorf("from %s as of %s, stale: %v", chart.Source, chart.AsOf, chart.Stale)
-				}
-				return err
-			})
-			compare(s.T, s.truth, filter, chart, topk.SnapshotSize)
-			snapshots++
+		for _, window := range topk.Windows() {
+			fresh(filter, window)
 		}
 	}
 	for _, dim := range []string{"playlist:p1", "playlist:p:2", "album:p1", "artist:a3", "region:IN,genre:pop", "device:mobile,segment:free", "region:US,artist:a1,genre:rock"} {
@@ -683,13 +686,14 @@ func (s *siege) checkCharts() (snapshots, computed int) {
 		if err != nil {
 			s.Fatal(err)
 		}
-		for _, window := range []string{"1h", "today", "30d", "all"} {
-			chart, err := api.top(url.Values{"dim": {dim}, "window": {window}, "k": {"1000"}})
+		for _, window := range []topk.Window{topk.LastHour, topk.Today, topk.Last30d, topk.AllTime} {
+			chart, err := api.top(url.Values{"dim": {dim}, "window": {window.String()}, "k": {"1000"}})
 			if err != nil {
 				s.Fatal(err)
 			}
 			compare(s.T, s.truth, filter, chart, topk.MaxK)
 			computed++
+			fresh(filter, window) // on demand
 		}
 	}
 	return snapshots, computed
