@@ -217,5 +217,3 @@ func (k *keeper) remove(ctx context.Context, charts []*board.Chart) {
 	}
 }
 
-// measure tells how large the board is.
-func (k *keeper) measure() { k.metrics.measure(k.board) }

@@ -112,15 +112,6 @@ func (w *world) play(r row) Play {
 	return p
 }
 
-// heads is the whole log.
-func (w *world) heads() topk.Watermark {
-	heads := topk.Watermark{}
-	for src, rows := range w.log {
-		heads[src] = rows[len(rows)-1].koff + 1
-	}
-	return heads
-}
-
 // prefix draws a watermark between the boards' and the end of the log.
 func (w *world) prefix() topk.Watermark {
 	prefix := topk.Watermark{}
