@@ -216,4 +216,3 @@ func (k *keeper) remove(ctx context.Context, charts []*board.Chart) {
 		k.Log.WarnContext(ctx, "charts that are not kept any more stay in Redis until they expire", "charts", len(keys), "error", err)
 	}
 }
-
