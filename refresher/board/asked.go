@@ -73,6 +73,9 @@ func (b *Board) place(c *Chart) (ok bool) {
 
 // counts reports whether the chart counts the play.
 func (b *Board) counts(c *Chart, p *Play) bool {
+	if c == b.whole {
+		return true
+	}
 	if len(c.values) == 0 && len(c.places) == 0 { // an eager chart
 		v, ok := b.Values.find(c.Filter.Terms()[0])
 		return ok && slices.Contains(p.Values, v)

@@ -67,8 +67,8 @@ type Board struct {
 	asOf time.Time
 	span topk.Span
 
-	global  *topn.Dense
-	whole   *Chart            // the global chart
+	global  *topn.Dense // the count of every song: genres and artists are read off it
+	whole   *Chart      // the global chart
 	eager   []*Chart          // by Value; nil where there is none yet
 	genres  map[string]*Chart // read off the dense counts
 	asked   map[string]*Chart // by filter; on demand
@@ -96,7 +96,7 @@ func New(cfg Config, window topk.Window) *Board {
 		Config: cfg, window: window, global: &topn.Dense{}, genres: map[string]*Chart{},
 		asked: map[string]*Chart{}, places: map[topk.Term][]*Chart{}, crosses: map[Value][]*Chart{},
 	}
-	b.whole = b.newChart(topk.NewFilter(), dense)
+	b.whole = b.newChart(topk.NewFilter(), sparse)
 	return b
 }
 
@@ -210,11 +210,11 @@ func (b *Board) happen(e entry) {
 	switch e.fate {
 	case came:
 		b.global.Add(e.Song)
-		b.whole.stirred = true
+		b.whole.add(e.Song)
 		b.each(&e.Play, (*Chart).add)
 	case left:
 		b.global.Expire(e.Song)
-		b.whole.stirred = true
+		b.whole.expire(e.Song)
 		b.each(&e.Play, (*Chart).expire)
 	}
 }

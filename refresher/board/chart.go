@@ -13,7 +13,6 @@ type kind uint8
 
 const (
 	sparse kind = iota // candidates and bounds of its own
-	dense              // the global chart: the dense counts themselves
 	genre              // read off the dense counts, all genres at once
 	read               // read off the dense counts by itself: only songs' genres and artists matter
 )
@@ -122,12 +121,6 @@ func (b *Board) Find(f topk.Filter) *Chart {
 // top gives the chart's first entries and the plays of all its songs.
 func (b *Board) top(c *Chart) ([]topn.Count, uint64) {
 	switch c.kind {
-	case dense:
-		ranking := topn.NewRanking(b.Songs, b.Limits.N)
-		for song, plays := range b.global.All() {
-			ranking.Offer(song, plays)
-		}
-		return ranking.Sorted(), b.global.Total()
 	case genre: // as of genresAt
 		return c.best, c.total
 	case read:

@@ -64,12 +64,16 @@ func (b *Board) NextCount(audit bool) (Count, bool) {
 			return b.startCount(c, false), true
 		}
 	}
-	for range b.eager {
-		if !audit {
-			break
+	if !audit {
+		return Count{}, false
+	}
+	for range len(b.eager) + 1 {
+		b.scrub = (b.scrub + 1) % (len(b.eager) + 1)
+		c := b.whole
+		if b.scrub > 0 {
+			c = b.eager[b.scrub-1]
 		}
-		b.scrub = (b.scrub + 1) % len(b.eager)
-		if c := b.eager[b.scrub]; c != nil && c.trusted {
+		if c != nil && c.trusted {
 			return b.startCount(c, true), true
 		}
 	}

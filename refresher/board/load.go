@@ -38,6 +38,9 @@ func (b *Board) Loader(dim topk.Dimension) *Loader {
 	l := &Loader{board: b, dim: dim, charts: map[string]*Chart{}}
 	if dim == topk.DimGlobal {
 		b.global = &topn.Dense{}
+		b.whole.counts = topn.NewChart(b.Songs, b.Limits)
+		b.whole.counts.Reset(topn.Count{}, 0)
+		l.charts[""] = b.whole
 		return l
 	}
 	b.loading.mu.Lock()
@@ -54,7 +57,8 @@ func (b *Board) Loader(dim topk.Dimension) *Loader {
 func (l *Loader) Row(val string, song topn.Song, plays uint64) {
 	if l.dim == topk.DimGlobal {
 		l.board.global.Put(song, plays)
-	} else if c := l.chart(val); c != nil {
+	}
+	if c := l.chart(val); c != nil {
 		c.counts.Put(song, plays)
 	}
 }
@@ -62,9 +66,6 @@ func (l *Loader) Row(val string, song topn.Song, plays uint64) {
 // Value says, after the rows of a value, how many plays it has in all, and that
 // songs of which no row came have at most rest; 0 when there are none.
 func (l *Loader) Value(val string, rest, total uint64) {
-	if l.dim == topk.DimGlobal {
-		return
-	}
 	if c := l.chart(val); c != nil {
 		c.counts.Bound(rest, total)
 	}
@@ -119,6 +120,7 @@ func (b *Board) finishLoading() {
 		e := &b.journal[i]
 		if base := l.bases[topk.DimGlobal]; !l.begun || !base.has(&e.Play) {
 			b.replayDense(e, base)
+			b.replay(b.whole, e, base)
 		}
 		for _, v := range e.Values {
 			base := l.bases[b.Values.Term(v).Dim]
@@ -128,7 +130,6 @@ func (b *Board) finishLoading() {
 		}
 	}
 	b.release(l.hold)
-	b.whole.stirred = true
 	for c := range b.All() {
 		if c.counts != nil {
 			c.unsettled = false

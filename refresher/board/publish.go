@@ -33,12 +33,27 @@ func (b *Board) every(c *Chart) time.Duration {
 		return eachFew
 	case small:
 		return eachLong
-	case short && c.kind != genre:
+	case c.kind == genre:
+		return b.everyGenre()
+	case short:
 		return 0
-	case short || b.window == topk.Last24h:
+	case b.window == topk.Last24h:
 		return eachSecond
 	default:
 		return eachFew
+	}
+}
+
+// everyGenre is the pace at which the charts of genres are read, which takes a
+// look at every song.
+func (b *Board) everyGenre() time.Duration {
+	switch b.window {
+	case topk.LastHour, topk.Today:
+		return eachSecond
+	case topk.Last24h:
+		return eachFew
+	default:
+		return eachLong
 	}
 }
 
@@ -67,7 +82,7 @@ func (b *Board) Due() []Publication {
 	if b.loading != nil {
 		return nil
 	}
-	if b.asOf.Sub(b.genresAt) >= eachSecond {
+	if b.asOf.Sub(b.genresAt) >= b.everyGenre() {
 		b.readGenres()
 	}
 	var due []Publication
