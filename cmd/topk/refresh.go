@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/pprof"
+	"os"
+	"runtime/debug"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -45,6 +47,11 @@ func (c *refreshCommand) Validate() error {
 }
 
 func (c *refreshCommand) Run(ctx context.Context, log *slog.Logger) error {
+	if os.Getenv("GOGC") == "" {
+		// Most of the memory is counts, which the collector need not look into:
+		// collecting more often costs little, and saves a third of the memory.
+		debug.SetGCPercent(40)
+	}
 	return serveMetrics(ctx, c.Listen, log, func(ctx context.Context, registry *prometheus.Registry, mux *http.ServeMux) error {
 		return c.refresh(ctx, registry, mux, log)
 	})
