@@ -20,7 +20,6 @@
 package board
 
 import (
-	"fmt"
 	"time"
 
 	"github.com/topk-charts/topk"
@@ -67,8 +66,8 @@ type Board struct {
 	asOf time.Time
 	span topk.Span
 
-	global  *topn.Dense // the count of every song: genres and artists are read off it
-	whole   *Chart      // the global chart
+	global  *topn.Dense       // the count of every song: genres and artists are read off it
+	whole   *Chart            // the global chart
 	eager   []*Chart          // by Value; nil where there is none yet
 	genres  map[string]*Chart // read off the dense counts
 	asked   map[string]*Chart // by filter; on demand
@@ -219,8 +218,8 @@ func (b *Board) happen(e entry) {
 	}
 }
 
-// each does something to every chart that counts the play, but for the dense
-// ones.
+// each does something to every chart that counts the play, but for the global
+// one and those that are read off the dense counts.
 func (b *Board) each(p *Play, do func(*Chart, topn.Song)) {
 	for _, v := range p.Values {
 		do(b.chartOf(v), p.Song)
@@ -313,6 +312,3 @@ func (b *Board) Audited() (audits int, wrong []topk.Filter) {
 	b.audits, b.wrong = 0, nil
 	return audits, wrong
 }
-
-// String names the board in errors and logs.
-func (b *Board) String() string { return fmt.Sprintf("board %s", b.window) }

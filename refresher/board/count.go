@@ -60,9 +60,10 @@ func (b *Board) NextCount(audit bool) (Count, bool) {
 	for len(b.suspect) > 0 {
 		c := b.suspect[0]
 		b.suspect = b.suspect[1:]
-		if !c.trusted && !c.dropped {
-			return b.startCount(c, false), true
+		if c.trusted || c.dropped || c.ofSongs && !b.retagged.IsZero() { // see retag
+			continue
 		}
+		return b.startCount(c, false), true
 	}
 	if !audit {
 		return Count{}, false
