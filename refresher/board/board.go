@@ -172,7 +172,7 @@ func (b *Board) begin() {
 	b.global = &topn.Dense{}
 	for c := range b.All() {
 		if c.counts != nil {
-			c.counts = topn.NewChart(b.Songs, b.Limits)
+			c.count(topn.NewChart(b.Songs, b.Limits))
 		}
 		c.trusted, c.stirred = true, true
 		c.turn++ // a count under way is of the last period

@@ -2,6 +2,7 @@ package board
 
 import (
 	"iter"
+	"math"
 	"slices"
 	"time"
 
@@ -39,6 +40,7 @@ type Chart struct {
 	turn      int  // of its counts by SQL, the one that matters
 
 	published topn.Published
+	shown     uint64      // the version of counts that it is of
 	version   uint64      // that Redis took last; 0: it must be sent in full
 	at        time.Time   // when it was published; zero: at once
 	ranks     []topn.Song // at ranksAt, before the last boundary
@@ -50,10 +52,18 @@ type Chart struct {
 func (b *Board) newChart(f topk.Filter, kind kind) *Chart {
 	c := &Chart{Filter: f, kind: kind, trusted: true, stirred: true}
 	if kind == sparse {
-		c.counts = topn.NewChart(b.Songs, b.Limits)
+		c.count(topn.NewChart(b.Songs, b.Limits))
 	}
 	return c
 }
+
+// count makes the chart count with other counts.
+func (c *Chart) count(counts *topn.Chart) {
+	c.counts, c.shown = counts, notShown
+}
+
+// notShown is no version of any counts.
+const notShown = math.MaxUint64
 
 func (c *Chart) add(s topn.Song) {
 	c.counts.Add(s)

@@ -131,7 +131,7 @@ func (b *Board) takeCounts() {
 func (b *Board) takeCount(h *hold) {
 	c := h.count.chart
 	before := c.counts
-	c.counts = h.result.chart(b.Songs, b.Limits)
+	c.count(h.result.chart(b.Songs, b.Limits))
 	for i := h.from; i < len(b.journal); i++ {
 		if e := &b.journal[i]; b.counts(c, &e.Play) {
 			b.replay(c, e, h.base)

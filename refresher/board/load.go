@@ -38,7 +38,7 @@ func (b *Board) Loader(dim topk.Dimension) *Loader {
 	l := &Loader{board: b, dim: dim, charts: map[string]*Chart{}}
 	if dim == topk.DimGlobal {
 		b.global = &topn.Dense{}
-		b.whole.counts = topn.NewChart(b.Songs, b.Limits)
+		b.whole.count(topn.NewChart(b.Songs, b.Limits))
 		b.whole.counts.Reset(topn.Count{}, 0)
 		l.charts[""] = b.whole
 		return l

@@ -47,14 +47,10 @@ func (b *Board) every(c *Chart) time.Duration {
 // everyGenre is the pace at which the charts of genres are read, which takes a
 // look at every song.
 func (b *Board) everyGenre() time.Duration {
-	switch b.window {
-	case topk.LastHour, topk.Today:
-		return eachSecond
-	case topk.Last24h:
+	if b.window == topk.LastHour || b.window == topk.Today || b.window == topk.Last24h {
 		return eachFew
-	default:
-		return eachLong
 	}
+	return eachLong
 }
 
 // A Publication is what a chart is now, as a difference to what was published.
@@ -74,7 +70,8 @@ type Publication struct {
 	// then: plays may have waited as long as that. Zero otherwise.
 	Since time.Time
 
-	top []topn.Count
+	top  []topn.Count
+	same bool // as what was published: there is no top
 }
 
 // Due gives the charts that are to be published now.
@@ -97,15 +94,20 @@ func (b *Board) Due() []Publication {
 }
 
 func (b *Board) publication(c *Chart) Publication {
-	top, total := b.top(c)
-	p := Publication{Chart: c, AsOf: b.asOf, Size: len(top), Total: total, Base: c.version, top: top}
+	p := Publication{Chart: c, AsOf: b.asOf, Base: c.version}
 	if c.stirred {
 		p.Since = c.at
 	}
-	p.Removed, p.Set = c.published.Diff(top)
 	if !c.ranksSent && !c.ranksAt.IsZero() {
 		p.Ranks, p.RanksAt = c.ranks, c.ranksAt
 	}
+	if c.kind == sparse && c.version != 0 && c.shown == c.counts.Version() {
+		p.Size, p.Total, p.same = c.published.Len(), c.counts.Total(), true
+		return p
+	}
+	p.top, p.Total = b.top(c)
+	p.Size = len(p.top)
+	p.Removed, p.Set = c.published.Diff(p.top)
 	return p
 }
 
@@ -114,7 +116,12 @@ func (b *Board) publication(c *Chart) Publication {
 func (b *Board) Published(p *Publication) {
 	c := p.Chart
 	c.version, c.at, c.stirred = uint64(p.AsOf.UnixMilli()), p.AsOf, false
-	c.published.Set(p.top)
+	if !p.same {
+		c.published.Set(p.top)
+	}
+	if c.kind == sparse {
+		c.shown = c.counts.Version()
+	}
 	if !p.RanksAt.IsZero() {
 		c.ranksSent = true
 	}

@@ -43,7 +43,8 @@ type Chart struct {
 	// The best candidates in chart order, at least N of them (or all there are)
 	// and some more, so that Top need not look at all candidates when one of
 	// the first N falls. No candidate outside head is above its last.
-	head []entry
+	head    []entry
+	version uint64 // of the first N of head
 
 	loaded       bool // rows were put since the last Settle
 	inconsistent uint64
@@ -60,7 +61,7 @@ func NewChart(songs *Songs, limits Limits) *Chart {
 // says that none has more plays, whatever its id. The zero floor says that all
 // songs with plays are Put.
 func (c *Chart) Reset(floor Count, total uint64) {
-	*c = Chart{songs: c.songs, limits: c.limits, floor: floor, total: total, loaded: true}
+	*c = Chart{songs: c.songs, limits: c.limits, floor: floor, total: total, loaded: true, version: c.version + 1}
 }
 
 // Put adds a song and its plays after Reset and before the first Add or
@@ -165,6 +166,10 @@ func (c *Chart) Settle() bool {
 func (c *Chart) Top() []Count {
 	return counts(c.head[:min(c.limits.N, len(c.head))])
 }
+
+// Version changes whenever Top may give something else than before. It counts
+// from the chart's making.
+func (c *Chart) Version() uint64 { return c.version }
 
 // above says whether an entry is above a key in chart order.
 func (c *Chart) above(e entry, key Count) bool {
@@ -289,6 +294,9 @@ func (c *Chart) rose(e entry) {
 	to := c.search(c.head[:from], e)
 	copy(c.head[to+1:from+1], c.head[to:from])
 	c.head[to] = e
+	if to < c.limits.N {
+		c.version++
+	}
 }
 
 // fell moves a candidate that lost a play to its place in head, or out of it.
@@ -301,6 +309,9 @@ func (c *Chart) fell(e entry) {
 	from := c.place(was)
 	if from > last {
 		return
+	}
+	if from < c.limits.N {
+		c.version++
 	}
 	behind := c.head[from+1:]
 	to := c.search(behind, e)
@@ -341,6 +352,7 @@ func (c *Chart) fillHead() {
 		best.Offer(e.song(), e.plays())
 	}
 	c.head = best.sorted(c.head)
+	c.version++
 }
 
 // Stats describe a chart, for metrics and people.

@@ -15,6 +15,9 @@ type Published struct {
 // has to be replaced as a whole, by what Diff then gives.
 func (p *Published) Known() bool { return p.entries != nil }
 
+// Len is how many entries are published.
+func (p *Published) Len() int { return len(p.entries) }
+
 // Diff gives what to change for top, the first songs of the chart in chart
 // order, to be published: the songs to remove, and those to set to their new
 // plays. When nothing is known to be published all of top is to be set.
@@ -22,21 +25,28 @@ func (p *Published) Diff(top []Count) (removed []Song, set []Count) {
 	if !p.Known() {
 		return nil, top
 	}
-	// Most of a chart stays as it is, often in its place.
-	before, after := p.entries, top
-	for len(before) > 0 && len(after) > 0 && before[0].count() == after[0] {
-		before, after = before[1:], after[1:]
+	// Both are in chart order, and most of a chart stays as it is: only what is
+	// not met on the way through both is looked at by song.
+	var old, now []entry
+	i, j := 0, 0
+	for i < len(p.entries) && j < len(top) {
+		before, after := p.entries[i], top[j]
+		switch {
+		case before.plays() > after.Plays:
+			old, i = append(old, before), i+1
+		case before.plays() < after.Plays:
+			now, j = append(now, pack(after.Song, after.Plays)), j+1
+		default:
+			if before.song() != after.Song { // a tie: which comes first does not matter here
+				old, now = append(old, before), append(now, pack(after.Song, after.Plays))
+			}
+			i, j = i+1, j+1
+		}
 	}
-	for len(before) > 0 && len(after) > 0 && before[len(before)-1].count() == after[len(after)-1] {
-		before, after = before[:len(before)-1], after[:len(after)-1]
-	}
-	if len(before) == 0 {
-		return nil, after
-	}
-	old, now := slices.Clone(before), packed(nil, after)
+	old, now = append(old, p.entries[i:]...), packed(now, top[j:])
 	sortBySong(old)
 	sortBySong(now)
-	set = make([]Count, 0, len(now))
+	set = make([]Count, 0, len(now)) // at most
 	for len(old) > 0 || len(now) > 0 {
 		switch {
 		case len(now) == 0 || len(old) > 0 && old[0].song() < now[0].song():
