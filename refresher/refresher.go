@@ -248,10 +248,9 @@ func (l *loader) Begin() {
 }
 
 func (l *loader) Floor(val string, floors, totals []uint64) {
+	// Also where it has no plays: Redis may still have the chart of when it had.
 	for i, into := range l.loaders {
-		if totals[i] > 0 {
-			into.Value(val, floors[i], totals[i])
-		}
+		into.Value(val, floors[i], totals[i])
 	}
 }
 

@@ -179,30 +179,25 @@ type genreRanking struct {
 	total  uint64
 }
 
-// rank ranks every genre that has plays, by filter.
+// rank ranks the songs of every genre, by filter.
 func (c *Catalog) rank(counts *topn.Dense, songs *topn.Songs, n int) map[string]*genreRanking {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
 	byID := make([]*genreRanking, len(c.genres.list))
+	rankings := make(map[string]*genreRanking, len(byID))
+	for id := 1; id < len(byID); id++ {
+		filter := topk.NewFilter(topk.Term{Dim: topk.DimGenre, Value: c.genres.list[id]})
+		byID[id] = &genreRanking{Ranking: topn.NewRanking(songs, n), filter: filter}
+		rankings[filter.String()] = byID[id]
+	}
 	for song, plays := range counts.All() {
 		if int(song) >= len(c.songs) {
 			break // songs come in order, and the others are unknown
 		}
 		for _, g := range c.sets[c.songs[song].genres] {
 			r := byID[g]
-			if r == nil {
-				r = &genreRanking{Ranking: topn.NewRanking(songs, n)}
-				byID[g] = r
-			}
 			r.Offer(song, plays)
 			r.total += plays
-		}
-	}
-	rankings := map[string]*genreRanking{}
-	for id, r := range byID {
-		if r != nil {
-			r.filter = topk.NewFilter(topk.Term{Dim: topk.DimGenre, Value: c.genres.list[id]})
-			rankings[r.filter.String()] = r
 		}
 	}
 	return rankings

@@ -161,11 +161,6 @@ func (b *Board) readSongs(c *Chart) {
 func (b *Board) readGenres() {
 	b.genresAt = b.asOf
 	rankings := b.Catalog.rank(b.global, b.Songs, b.Limits.N)
-	for name, c := range b.genres {
-		if _, still := rankings[name]; !still {
-			c.best, c.total = nil, 0
-		}
-	}
 	for name, r := range rankings {
 		c := b.genres[name]
 		if c == nil {
