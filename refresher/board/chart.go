@@ -4,6 +4,7 @@ import (
 	"iter"
 	"math"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/topk-charts/topk"
@@ -23,6 +24,7 @@ type Chart struct {
 	Filter topk.Filter
 
 	kind   kind
+	small  bool        // a city's or one on demand: it can wait a little longer
 	counts *topn.Chart // of a sparse chart
 	songs  []topn.Song // of a chart that is read: those that it may hold; nil: to be found again
 	best   []topn.Count
@@ -50,11 +52,16 @@ type Chart struct {
 
 // newChart makes a chart that had no plays in the window so far.
 func (b *Board) newChart(f topk.Filter, kind kind) *Chart {
-	c := &Chart{Filter: f, kind: kind, trusted: true, stirred: true}
+	c := &Chart{Filter: f, kind: kind, small: !f.Eager() || isCity(f), trusted: true, stirred: true}
 	if kind == sparse {
 		c.count(topn.NewChart(b.Songs, b.Limits))
 	}
 	return c
+}
+
+func isCity(f topk.Filter) bool {
+	t := f.Terms()[0]
+	return t.Dim == topk.DimRegion && strings.Contains(t.Value, "/")
 }
 
 // count makes the chart count with other counts.

@@ -2,7 +2,6 @@ package board
 
 import (
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/topk-charts/topk"
@@ -26,12 +25,11 @@ const (
 
 // every is the pace at which a chart that changes is published.
 func (b *Board) every(c *Chart) time.Duration {
-	small := !c.askedAt.IsZero() || c.kind == sparse && strings.Contains(c.Filter.String(), "/")
 	short := b.window == topk.LastHour || b.window == topk.Today
 	switch {
-	case small && (short || b.window == topk.Last24h):
+	case c.small && (short || b.window == topk.Last24h):
 		return eachFew
-	case small:
+	case c.small:
 		return eachLong
 	case c.kind == genre:
 		return b.everyGenre()
