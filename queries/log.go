@@ -8,7 +8,6 @@ import (
 	"math"
 	"slices"
 	"strconv"
-	"sync"
 	"time"
 
 	"github.com/ClickHouse/clickhouse-go/v2"
@@ -36,84 +35,130 @@ type LogPosition struct {
 	Next     topk.Watermark // the next offset to read, per source
 	Heads    topk.Watermark // the next offset to be written, per source, as last seen
 	Rewrites uint64         // rows of the table rewrites, as last seen
-
-	// at bounds from below when the unread rows of a source came in, in epoch
-	// ms; a source without a bound costs a look into all of the log's parts.
-	at map[uint32]int64
 }
 
 // ErrRewritten: history is not the one that was read. A follower starts anew.
 var ErrRewritten = errors.New("the history of plays was rewritten")
 
-// Arrivals reads the counted plays beyond pos, in order per source, from one
-// snapshot of the log, and gives the position after them; more when a source
-// has further ones. Of each source at most limit offsets are read, from its
-// next play on. Plays that do not count move the position too.
+// Arrivals reads the counted plays beyond pos, in order per source, and gives
+// the position after them; more when a source has further ones. Of each source
+// the plays of at most limit offsets are read. Plays that do not count move the
+// position too.
+//
+// It asks first how far the log is, and then for the plays below that: of a
+// source nothing is ever added below its head, so they are all there, whatever
+// is written meanwhile.
 //
 // ErrRewritten, and no play is read, when the log is not the one that pos was
 // read from.
 func (db *DB) Arrivals(ctx context.Context, pos LogPosition, limit int, read func(Play) error) (next LogPosition, more bool, err error) {
-	fail := func(err error) (LogPosition, bool, error) {
+	next = LogPosition{Next: topk.Watermark{}, Rewrites: pos.Rewrites}
+	maps.Copy(next.Next, pos.Next)
+	if next.Heads, err = db.heads(ctx, pos); err != nil {
+		return LogPosition{}, false, err
+	}
+	var spans []span
+	for _, src := range slices.Sorted(maps.Keys(next.Heads)) {
+		if from, head := pos.Next[src], next.Heads[src]; from < head {
+			to := min(head, from+uint64(limit))
+			spans = append(spans, span{src, from, to})
+			next.Next[src], more = to, more || to < head
+		}
+	}
+	if len(spans) == 0 {
+		return next, false, nil
+	}
+	found, err := db.playsIn(ctx, spans, read)
+	if err != nil {
 		return LogPosition{}, false, fmt.Errorf("plays beyond a position of the log: %w", err)
 	}
-	sources := slices.Sorted(maps.Keys(pos.Next))
-	sql, err := render("arrivals.sql", struct{ Sources []uint32 }{sources})
-	if err != nil {
-		return fail(err)
-	}
-	nexts, ats := make([]uint64, len(sources)), make([]int64, len(sources))
-	for i, src := range sources {
-		nexts[i], ats[i] = pos.Next[src], pos.at[src]
-	}
-	args := []any{
-		clickhouse.Named("sources", sources), clickhouse.Named("nexts", nexts), clickhouse.Named("ats", ats),
-		clickhouse.Named("limit", uint64(limit)),
-	}
-	next = LogPosition{Next: maps.Clone(pos.Next), Heads: topk.Watermark{}, Rewrites: pos.Rewrites, at: maps.Clone(pos.at)}
-	if next.Next == nil {
-		next.Next = topk.Watermark{}
-	}
-	if next.at == nil {
-		next.at = map[uint32]int64{}
-	}
-	// Asked before the first play, when the heads of all sources are known.
-	sameLog := sync.OnceValue(func() error { return db.onlyExpired(ctx, pos.Heads, next.Heads) })
-	var p Play
-	var kind uint8
-	var head, rewrites uint64
-	var at int64
-	err = db.scan(ctx, sql, args, func(rows driver.Rows) error {
-		if err := rows.Scan(&kind, &p.Src, &p.Koff, &head, &at, &p.TS, &p.SongID, &p.Country, &p.Region, &p.Device,
-			&p.Segments, &p.ContextKind, &p.ContextID, &rewrites); err != nil {
-			return err
-		}
-		if kind == 1 {
-			if err := sameLog(); err != nil {
-				return err
+	for _, s := range spans {
+		if s.to < next.Heads[s.src] && !found[s.src] { // offsets may have wide gaps
+			first, err := db.firstBeyond(ctx, s.src, s.to)
+			if err != nil {
+				return LogPosition{}, false, fmt.Errorf("first play of source %d from offset %d on: %w", s.src, s.to, err)
 			}
-			return read(p)
+			next.Next[s.src] = max(first, s.to) // there is none when the log has just been rewritten
 		}
-		if rewrites != pos.Rewrites || head < pos.Heads[p.Src] {
-			return ErrRewritten
-		}
-		next.Heads[p.Src] = head
-		if head <= pos.Next[p.Src] {
-			return nil
-		}
-		to := p.Koff + uint64(limit) // from the first unread row
-		if to < head {
-			more = true
-		}
-		next.Next[p.Src], next.at[p.Src] = min(to, head), at
-		return nil
-	})
-	if err == nil {
-		err = sameLog()
-	}
-	if err != nil {
-		return fail(err)
 	}
 	return next, more, nil
+}
+
+// heads gives the next offset to be written of every source, unless the log is
+// not that of a position.
+func (db *DB) heads(ctx context.Context, pos LogPosition) (topk.Watermark, error) {
+	sql, err := render("heads.sql", nil)
+	if err != nil {
+		return nil, err
+	}
+	heads := topk.Watermark{}
+	err = db.scan(ctx, sql, nil, func(rows driver.Rows) error {
+		var src uint32
+		var head, rewrites uint64
+		if err := rows.Scan(&src, &head, &rewrites); err != nil {
+			return err
+		}
+		if head == 0 { // the one row that is of no source
+			if rewrites != pos.Rewrites {
+				return ErrRewritten
+			}
+			return nil
+		}
+		if head < pos.Heads[src] {
+			return ErrRewritten
+		}
+		heads[src] = head
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("heads of the log: %w", err)
+	}
+	return heads, db.onlyExpired(ctx, pos.Heads, heads)
+}
+
+// A span is a piece of a source: the offsets [from, to).
+type span struct {
+	src      uint32
+	from, to uint64
+}
+
+// playsIn reads the counted plays of the spans, and tells which sources had any.
+func (db *DB) playsIn(ctx context.Context, spans []span, read func(Play) error) (found map[uint32]bool, err error) {
+	sql, err := render("arrivals.sql", spans)
+	if err != nil {
+		return nil, err
+	}
+	var args []any
+	for i, s := range spans {
+		n := strconv.Itoa(i)
+		args = append(args, clickhouse.Named("src"+n, s.src), clickhouse.Named("from"+n, s.from), clickhouse.Named("to"+n, s.to))
+	}
+	found = map[uint32]bool{}
+	var p Play
+	return found, db.scan(ctx, sql, args, func(rows driver.Rows) error {
+		if err := p.scan(rows); err != nil {
+			return err
+		}
+		found[p.Src] = true
+		return read(p)
+	})
+}
+
+// firstBeyond gives the first offset of a source, not below from, that has a
+// play.
+func (db *DB) firstBeyond(ctx context.Context, src uint32, from uint64) (first uint64, err error) {
+	sql, err := render("first_beyond.sql", nil)
+	if err != nil {
+		return 0, err
+	}
+	return first, db.scan(ctx, sql, []any{clickhouse.Named("src", src), clickhouse.Named("from", from)}, func(rows driver.Rows) error {
+		return rows.Scan(&first)
+	})
+}
+
+// scan reads a row of arrivals.sql or leaving.sql.
+func (p *Play) scan(rows driver.Rows) error {
+	return rows.Scan(&p.Src, &p.Koff, &p.TS, &p.SongID, &p.Country, &p.Region, &p.Device, &p.Segments, &p.ContextKind, &p.ContextID)
 }
 
 // onlyExpired is ErrRewritten when a source is gone that the log would still
@@ -169,8 +214,7 @@ func (db *DB) Leaving(ctx context.Context, span topk.Span, below topk.Watermark,
 	}
 	var p Play
 	err = db.scan(ctx, sql, args, func(rows driver.Rows) error {
-		if err := rows.Scan(&p.Src, &p.Koff, &p.TS, &p.SongID, &p.Country, &p.Region, &p.Device,
-			&p.Segments, &p.ContextKind, &p.ContextID); err != nil {
+		if err := p.scan(rows); err != nil {
 			return err
 		}
 		return read(p)
