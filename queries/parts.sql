@@ -45,10 +45,12 @@
     -- The prefix of the log that was counted. `behind` is true when the log was
     -- seen at an earlier moment than a rollup, or in the middle of the switch of
     -- a replay, so that the counts are of no prefix at all: the caller asks
-    -- again. Of a source without plays for as long as the log keeps them, the
-    -- rollups know more than the log, rightly.
+    -- again. Of a source without plays for as long as the log keeps them, and of
+    -- one whose last plays were erased, the rollups know more than the log,
+    -- rightly.
     SELECT
         arrayJoin(arrayDistinct(arrayConcat(mapKeys(heads), mapKeys(hourDone), mapKeys(dayDone)))) AS src,
         greatest(heads[src], hourDone[src], dayDone[src]) AS next,
-        heads[src] < next AND greatest(hourDoneAt[src], dayDoneAt[src]) > now64(3) - INTERVAL 89 DAY AS behind
+        heads[src] < next
+            AND greatest(hourDoneAt[src], dayDoneAt[src]) > greatest(now64(3) - INTERVAL 89 DAY, (SELECT max(at) FROM rewrites)) AS behind
 {{end}}

@@ -220,6 +220,16 @@ func TestHistoryIsRewritten(t *testing.T) {
 	f.write(10)
 	f.start()
 	f.await("region:IN", topk.Last24h, 3, 3, 2, 2)
+	// The last play of the log is among them: then the rollups know more of its
+	// source than the log.
+	embeddedtest.WaitFor(f.Context(), f, "the rollups to have all plays", func() bool {
+		var behind uint64
+		row := f.env.ClickHouse.QueryRow(f.Context(), "SELECT countIf(wm != 10) FROM (SELECT max(wm) AS wm FROM rollup_hour WHERE dim = '_wm' UNION ALL SELECT max(wm) FROM rollup_day WHERE dim = '_wm')")
+		if err := row.Scan(&behind); err != nil {
+			t.Fatal(err)
+		}
+		return behind == 0
+	})
 	f.exec("ALTER TABLE plays DELETE WHERE songId = 's1' SETTINGS mutations_sync = 2")
 	for _, rollup := range []string{"rollup_hour", "rollup_day"} {
 		f.exec("ALTER TABLE " + rollup + " DELETE WHERE songId = 's1' SETTINGS mutations_sync = 2")
@@ -230,8 +240,8 @@ func TestHistoryIsRewritten(t *testing.T) {
 	}
 	f.write(4) // and the log is followed on: 10 to 13 are s2, s3, s0, s1
 	f.await("global", topk.LastHour, 4, 1, 3, 3)
-	if n := f.metric("topk_refresher_restarts_total"); n != 1 {
-		t.Errorf("%v restarts", n)
+	if n := f.metric("topk_refresher_restarts_total"); n < 1 {
+		t.Error("charts were not counted anew")
 	}
 }
 
