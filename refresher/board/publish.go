@@ -21,6 +21,9 @@ const (
 	eachLong = 3 * time.Second
 	// reaffirm is how often a chart that did not change is published as of now.
 	reaffirm = 4 * time.Second
+	// smallAtOnce is how many small charts are published in one step, those that
+	// have waited longest: when there is too much to do, the large ones go on.
+	smallAtOnce = 600
 )
 
 // every is the pace at which a chart that changes is published.
@@ -72,7 +75,7 @@ type Publication struct {
 	same bool // as what was published: there is no top
 }
 
-// Due gives the charts that are to be published now.
+// Due gives the charts that are to be published now, the large ones first.
 func (b *Board) Due() []Publication {
 	if b.loading != nil {
 		return nil
@@ -81,11 +84,22 @@ func (b *Board) Due() []Publication {
 		b.readGenres()
 	}
 	var due []Publication
+	var small []*Chart
 	for c := range b.All() {
 		since := b.asOf.Sub(c.at)
-		if !c.trusted || since < reaffirm && (!c.stirred || since < b.every(c)) || c.kind == genre && b.genresAt != b.asOf {
-			continue
+		switch {
+		case !c.trusted || since < reaffirm && (!c.stirred || since < b.every(c)) || c.kind == genre && b.genresAt != b.asOf:
+		case c.small:
+			small = append(small, c)
+		default:
+			due = append(due, b.publication(c))
 		}
+	}
+	if len(small) > smallAtOnce {
+		slices.SortFunc(small, func(a, b *Chart) int { return a.at.Compare(b.at) })
+		small = small[:smallAtOnce]
+	}
+	for _, c := range small {
 		due = append(due, b.publication(c))
 	}
 	return due
