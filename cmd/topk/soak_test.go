@@ -118,6 +118,10 @@ func (s *soak) generator(seed uint64) *simulate.Generator {
 func (s *soak) measure(refresher *faults.Process, seed uint64) *measurement {
 	s.Helper()
 	m := &measurement{name: refresher.Name, staleness: map[string][]time.Duration{}, compared: map[string]int{}, coldStart: map[topk.Window]time.Duration{}}
+	// What another refresher left there is not this one's to write again.
+	if err := s.redis.Do(s.Context(), s.redis.B().Flushall().Build()).Error(); err != nil {
+		s.Fatal(err)
+	}
 	began := time.Now()
 	if err := refresher.Start(s.Context()); err != nil {
 		s.Fatal(err)
