@@ -45,6 +45,9 @@ func (t Term) String() string {
 	return string(t.Dim) + ":" + termEscaper.Replace(t.Value)
 }
 
+// City reports whether the term is of a city: a region within a country.
+func (t Term) City() bool { return t.Dim == DimRegion && strings.Contains(t.Value, "/") }
+
 // A comma separates terms, so inside a value it is written %2C, and % is %25.
 var (
 	termEscaper   = strings.NewReplacer("%", "%25", ",", "%2C")

@@ -19,9 +19,9 @@ import (
 // Beyond it windows are exact in whole hours and single dimensions only.
 const LogRetention = 90 * 24 * time.Hour
 
-// maxAhead bounds how much later than its arrival a play's event time can be:
+// MaxAhead bounds how much later than its arrival a play's event time can be:
 // what the gateway allows, its grace and some more.
-const maxAhead = 24 * time.Hour
+const MaxAhead = 24 * time.Hour
 
 // errBehind: a rollup was read at a later moment than the log.
 var errBehind = errors.New("the log was read before the rollups")
@@ -131,7 +131,7 @@ func (db *DB) plan(ctx context.Context, s topk.Span, rollup bool, now time.Time)
 		return plan{}, fmt.Errorf("first day with plays: %w", err)
 	}
 	// Nothing was played before what the log keeps: it is complete.
-	if first.Unix() == 0 || !first.Before(kept.Add(-maxAhead)) {
+	if first.Unix() == 0 || !first.Before(kept.Add(-MaxAhead)) {
 		return p, nil
 	}
 	message := "plays are kept one by one for 90 days; before that from and to must be whole hours"

@@ -271,10 +271,14 @@ func (db *DB) Counts(ctx context.Context, dim topk.Dimension, windows []topk.Win
 	if err != nil {
 		return fail(err)
 	}
+	rewrites, err := render("rewrites.sql", nil)
+	if err != nil {
+		return fail(err)
+	}
 	var pos LogPosition
 	// Before the counts: a rewrite in between is then noticed by whoever goes on
 	// from here.
-	if err := db.scan(ctx, "SELECT count() FROM rewrites", nil, func(rows driver.Rows) error {
+	if err := db.scan(ctx, rewrites, nil, func(rows driver.Rows) error {
 		return rows.Scan(&pos.Rewrites)
 	}); err != nil {
 		return fail(err)

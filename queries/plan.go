@@ -66,8 +66,8 @@ func (p plan) args() []any {
 
 // atFrom bounds from below when a play of the raw edges can have come in.
 func (p plan) atFrom() time.Time {
-	if oldest, raw := p.oldestRaw(); raw && oldest.Unix() > int64(maxAhead.Seconds()) {
-		return oldest.Add(-maxAhead)
+	if oldest, raw := p.oldestRaw(); raw && oldest.Unix() > int64(MaxAhead.Seconds()) {
+		return oldest.Add(-MaxAhead)
 	}
 	return time.UnixMilli(0)
 }

@@ -1,7 +1,6 @@
 package refresher
 
 import (
-	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -86,7 +85,7 @@ func dimension(f topk.Filter) string {
 	switch terms := f.Terms(); {
 	case len(terms) > 1:
 		return "joined"
-	case terms[0].Dim == topk.DimRegion && strings.Contains(terms[0].Value, "/"):
+	case terms[0].City():
 		return "city"
 	default:
 		return string(terms[0].Dim)

@@ -160,9 +160,6 @@ func (r *Refresher) follow(ctx context.Context) error {
 	return group.Wait()
 }
 
-// maxAhead is further than any play's time can be ahead of its arrival.
-const maxAhead = 24 * time.Hour
-
 // start counts every eager chart of every window, by one statement per
 // dimension. The boards are then at the position, or will have passed it.
 func (r *Refresher) start(ctx context.Context, values *board.Values) ([]*board.Board, queries.LogPosition, error) {
@@ -199,7 +196,7 @@ func (r *Refresher) start(ctx context.Context, values *board.Values) ([]*board.B
 	if err != nil {
 		return nil, queries.LogPosition{}, err
 	}
-	early, err := r.leaving(ctx, topk.Span{Start: asOf.Add(time.Millisecond), End: asOf.Add(maxAhead)}, pos.Next, values)
+	early, err := r.leaving(ctx, topk.Span{Start: asOf.Add(time.Millisecond), End: asOf.Add(queries.MaxAhead)}, pos.Next, values)
 	if err != nil {
 		return nil, queries.LogPosition{}, err
 	}

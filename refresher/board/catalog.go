@@ -1,6 +1,7 @@
 package board
 
 import (
+	"slices"
 	"sync"
 
 	"github.com/topk-charts/topk"
@@ -55,11 +56,11 @@ type Tag struct {
 	Genres []string
 }
 
-// Put takes what is known of some songs and reports how many of them are
-// tagged otherwise than before.
-func (c *Catalog) Put(all []Tag) (changed int) {
+// Put takes what is known of some songs.
+func (c *Catalog) Put(all []Tag) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	changed := false
 	for _, t := range all {
 		for int(t.Song) >= len(c.songs) {
 			c.songs = append(c.songs, tags{})
@@ -67,13 +68,12 @@ func (c *Catalog) Put(all []Tag) (changed int) {
 		now := tags{artist: c.artists.id(t.Artist), genres: c.set(t.Genres)}
 		if c.songs[t.Song] != now {
 			c.songs[t.Song] = now
-			changed++
+			changed = true
 		}
 	}
-	if changed > 0 {
+	if changed {
 		c.version++
 	}
-	return changed
 }
 
 func (c *Catalog) set(genres []string) uint32 {
@@ -129,20 +129,11 @@ func (c *Catalog) has(song topn.Song, genres, artists []uint32) bool {
 		}
 	}
 	for _, g := range genres {
-		if !contains(c.sets[tags.genres], g) {
+		if !slices.Contains(c.sets[tags.genres], g) {
 			return false
 		}
 	}
 	return true
-}
-
-func contains(set []uint32, id uint32) bool {
-	for _, s := range set {
-		if s == id {
-			return true
-		}
-	}
-	return false
 }
 
 // Matches reports whether the song satisfies the terms of the filter that are

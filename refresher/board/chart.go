@@ -4,7 +4,6 @@ import (
 	"iter"
 	"math"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/topk-charts/topk"
@@ -52,16 +51,11 @@ type Chart struct {
 
 // newChart makes a chart that had no plays in the window so far.
 func (b *Board) newChart(f topk.Filter, kind kind) *Chart {
-	c := &Chart{Filter: f, kind: kind, small: !f.Eager() || isCity(f), trusted: true, stirred: true}
+	c := &Chart{Filter: f, kind: kind, small: !f.Eager() || f.Terms()[0].City(), trusted: true, stirred: true}
 	if kind == sparse {
 		c.count(topn.NewChart(b.Songs, b.Limits))
 	}
 	return c
-}
-
-func isCity(f topk.Filter) bool {
-	t := f.Terms()[0]
-	return t.Dim == topk.DimRegion && strings.Contains(t.Value, "/")
 }
 
 // count makes the chart count with other counts.

@@ -134,7 +134,7 @@ func (b *Board) takeCount(h *hold) {
 	c.count(h.result.chart(b.Songs, b.Limits))
 	for i := h.from; i < len(b.journal); i++ {
 		if e := &b.journal[i]; b.counts(c, &e.Play) {
-			b.replay(c, e, h.base)
+			b.replay(e, h.base, c.add, c.expire)
 		}
 	}
 	sound := c.counts.Settle()
@@ -170,13 +170,13 @@ func (r Result) chart(songs *topn.Songs, limits topn.Limits) *topn.Chart {
 // What the board counts now is every play below its watermark in its window. Of
 // the plays that came, those that the count holds are in; of those that it
 // holds, the ones that left, or were late for the window, are to be taken off.
-func (b *Board) replay(c *Chart, e *entry, base base) {
+func (b *Board) replay(e *entry, base base, add, expire func(topn.Song)) {
 	held := base.has(&e.Play)
 	switch {
 	case e.fate == came && !held && e.TS >= b.span.Start.UnixMilli():
-		c.add(e.Song)
+		add(e.Song)
 	case e.fate != came && held:
-		c.expire(e.Song)
+		expire(e.Song)
 	}
 }
 

@@ -119,13 +119,14 @@ func (b *Board) finishLoading() {
 	for i := range b.journal {
 		e := &b.journal[i]
 		if base := l.bases[topk.DimGlobal]; !l.begun || !base.has(&e.Play) {
-			b.replayDense(e, base)
-			b.replay(b.whole, e, base)
+			b.replay(e, base, b.global.Add, b.global.Expire)
+			b.replay(e, base, b.whole.add, b.whole.expire)
 		}
 		for _, v := range e.Values {
 			base := l.bases[b.Values.Term(v).Dim]
 			if !l.begun || !base.has(&e.Play) {
-				b.replay(b.chartOf(v), e, base)
+				c := b.chartOf(v)
+				b.replay(e, base, c.add, c.expire)
 			}
 		}
 	}
@@ -137,15 +138,5 @@ func (b *Board) finishLoading() {
 				b.distrust(c)
 			}
 		}
-	}
-}
-
-func (b *Board) replayDense(e *entry, base base) {
-	held := base.has(&e.Play)
-	switch {
-	case e.fate == came && !held && e.TS >= b.span.Start.UnixMilli():
-		b.global.Add(e.Song)
-	case e.fate != came && held:
-		b.global.Expire(e.Song)
 	}
 }

@@ -60,10 +60,3 @@ func (v *Values) Term(value Value) topk.Term {
 	defer v.mu.RUnlock()
 	return v.terms[value]
 }
-
-// Len is how many there are.
-func (v *Values) Len() int {
-	v.mu.RLock()
-	defer v.mu.RUnlock()
-	return len(v.terms)
-}

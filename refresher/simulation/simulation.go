@@ -268,26 +268,23 @@ func (s *simulation) minute() {
 }
 
 func (s *simulation) enter(w *window, plays []play) {
-	start := cpuTime()
-	for _, p := range plays {
-		w.global.Add(p.song)
-		s.updates++
-		s.each(w, p, func(k *kept) { k.chart.Add(p.song); s.updates++ })
-	}
-	s.updating += cpuTime() - start
-	s.count(w, plays, 1)
-	s.settle(w)
+	s.move(w, plays, 1, w.global.Add, (*topn.Chart).Add)
 }
 
 func (s *simulation) leave(w *window, plays []play) {
+	s.move(w, plays, -1, w.global.Expire, (*topn.Chart).Expire)
+}
+
+// move counts plays that enter (n is 1) or leave (-1), both ways.
+func (s *simulation) move(w *window, plays []play, n int, world func(topn.Song), chart func(*topn.Chart, topn.Song)) {
 	start := cpuTime()
 	for _, p := range plays {
-		w.global.Expire(p.song)
+		world(p.song)
 		s.updates++
-		s.each(w, p, func(k *kept) { k.chart.Expire(p.song); s.updates++ })
+		s.each(w, p, func(k *kept) { chart(k.chart, p.song); s.updates++ })
 	}
 	s.updating += cpuTime() - start
-	s.count(w, plays, -1)
+	s.count(w, plays, n)
 	s.settle(w)
 }
 

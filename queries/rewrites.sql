@@ -1,0 +1,3 @@
+-- How often history was rewritten.
+SELECT count()
+FROM rewrites
