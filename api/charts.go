@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sync/singleflight"
 
 	"github.com/topk-charts/topk"
+	"github.com/topk-charts/topk/api/answer"
 	"github.com/topk-charts/topk/snapshot"
 )
 
@@ -283,7 +284,7 @@ func (a *chartAPI) compute(ctx context.Context, req chartRequest) (topk.Chart, e
 	computing := a.computing.DoChan(key, func() (any, error) {
 		var chart topk.Chart
 		err := a.gate.pass(detached, func(ctx context.Context) (err error) {
-			chart, err = a.queries.Chart(ctx, req.filter, req.window, k, a.clock())
+			chart, err = a.queries.Chart(ctx, topk.ChartQuery{Filter: req.filter, Window: req.window, K: k, Now: a.clock()})
 			return err
 		})
 		return chart, err
@@ -405,38 +406,8 @@ func encode(answer any) []byte {
 	return text.Bytes()
 }
 
-// ChartAnswer is a chart as the API gives it.
-type ChartAnswer struct {
-	Dim         string      `json:"dim" doc:"The filter, in its canonical form" example:"region:IN"`
-	Window      string      `json:"window" doc:"The window's name, or from/to" example:"24h"`
-	AsOf        string      `json:"asOf" format:"date-time" doc:"When the chart was exact" example:"2025-11-24T16:00:00.000Z"`
-	WindowStart string      `json:"windowStart" format:"date-time" doc:"The first instant that counts" example:"2025-11-23T16:00:00.000Z"`
-	WindowEnd   string      `json:"windowEnd" format:"date-time" doc:"The first instant that does not count any more: the window is half-open" example:"2025-11-24T16:00:00.001Z"`
-	Source      string      `json:"source" enum:"snapshot,clickhouse,last-known" doc:"A snapshot that is kept up to date; computed for this request; or the last snapshot known, while nothing else answers"`
-	Stale       bool        `json:"stale" doc:"The chart should have moved since asOf, but could not"`
-	TotalPlays  uint64      `json:"totalPlays" doc:"Plays of all songs in the window, not only of the items" example:"1204"`
-	Items       []ChartItem `json:"items" nullable:"false" maxItems:"1000" doc:"More plays first; of equal plays the greater songId, in bytes, first"`
-}
-
-// ChartItem is one place of a chart.
-type ChartItem struct {
-	Rank     int           `json:"rank" minimum:"1" doc:"1, 2, 3, …" example:"1"`
-	SongID   string        `json:"songId" example:"s456"`
-	Score    uint64        `json:"score" doc:"Plays in the window" example:"42"`
-	Metadata *SongMetadata `json:"metadata" doc:"Null when the catalog does not know the song, or cannot be asked now"`
-}
-
-// SongMetadata is what the catalog says of a song.
-type SongMetadata struct {
-	Title      string   `json:"title" example:"Kesariya"`
-	Artist     string   `json:"artist" example:"Arijit Singh"`
-	ArtistID   string   `json:"artistId" example:"a789"`
-	Genres     []string `json:"genres" nullable:"false" example:"[\"pop\"]"`
-	DurationMS uint32   `json:"durationMs" format:"int64" example:"268000"`
-}
-
-func newSongMetadata(song topk.Song) *SongMetadata {
-	m := &SongMetadata{
+func newMetadata(song topk.Song) *answer.Metadata {
+	m := &answer.Metadata{
 		Title: song.Title, Artist: song.Artist, ArtistID: song.ArtistID, Genres: song.Genres, DurationMS: song.DurationMS,
 	}
 	if m.Genres == nil {
@@ -446,7 +417,7 @@ func newSongMetadata(song topk.Song) *SongMetadata {
 }
 
 // answer puts the first k entries of a chart and their metadata together.
-func (a *chartAPI) answer(ctx context.Context, req chartRequest, chart topk.Chart, source string, stale bool) ChartAnswer {
+func (a *chartAPI) answer(ctx context.Context, req chartRequest, chart topk.Chart, source string, stale bool) answer.Chart {
 	entries := chart.Entries[:min(req.k, len(chart.Entries))]
 	ids := make([]string, len(entries))
 	for i, e := range entries {
@@ -457,14 +428,14 @@ func (a *chartAPI) answer(ctx context.Context, req chartRequest, chart topk.Char
 		// A chart without titles is better than none.
 		a.log.DebugContext(ctx, "songs without metadata", "chart", req.key, "error", err)
 	}
-	items := make([]ChartItem, len(entries))
+	items := make([]answer.Item, len(entries))
 	for i, e := range entries {
-		items[i] = ChartItem{Rank: e.Rank, SongID: e.SongID, Score: e.Plays}
+		items[i] = answer.Item{Rank: e.Rank, SongID: e.SongID, Score: e.Plays}
 		if song, known := songs[e.SongID]; known {
-			items[i].Metadata = newSongMetadata(song)
+			items[i].Metadata = newMetadata(song)
 		}
 	}
-	return ChartAnswer{
+	return answer.Chart{
 		Dim:         req.filter.String(),
 		Window:      req.window.String(),
 		AsOf:        instant(chart.AsOf),
@@ -472,6 +443,8 @@ func (a *chartAPI) answer(ctx context.Context, req chartRequest, chart topk.Char
 		WindowEnd:   instant(chart.Span.End),
 		Source:      source,
 		Stale:       stale,
+		Mode:        "exact",
+		RankBy:      "plays",
 		TotalPlays:  chart.TotalPlays,
 		Items:       items,
 	}

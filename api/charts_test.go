@@ -17,6 +17,7 @@ import (
 
 	"github.com/topk-charts/topk"
 	"github.com/topk-charts/topk/api"
+	"github.com/topk-charts/topk/api/answer"
 )
 
 func TestTopOfASnapshot(t *testing.T) {
@@ -30,10 +31,10 @@ func TestTopOfASnapshot(t *testing.T) {
 	r := s.get("/v1/top?dim=region:IN,genre:pop&window=1h&k=3")
 	const want = `{"dim":"genre:pop,region:IN","window":"1h","asOf":"2025-11-24T12:00:00.000Z",` +
 		`"windowStart":"2025-11-24T11:00:00.000Z","windowEnd":"2025-11-24T12:00:00.001Z",` +
-		`"source":"snapshot","stale":false,"totalPlays":7,"items":[` +
-		`{"rank":1,"songId":"é","score":2,"metadata":{"title":"É","artist":"Y","artistId":"y","genres":[],"durationMs":0}},` +
-		`{"rank":2,"songId":"c","score":2,"metadata":null},` +
-		`{"rank":3,"songId":"b","score":2,"metadata":{"title":"B <side>","artist":"X","artistId":"x","genres":["pop","rock"],"durationMs":1000}}]}` + "\n"
+		`"source":"snapshot","stale":false,"mode":"exact","rankBy":"plays","totalPlays":7,"comparedTo":null,"items":[` +
+		`{"rank":1,"songId":"é","score":2,"previousRank":null,"movement":null,"metadata":{"title":"É","artist":"Y","artistId":"y","genres":[],"durationMs":0}},` +
+		`{"rank":2,"songId":"c","score":2,"previousRank":null,"movement":null,"metadata":null},` +
+		`{"rank":3,"songId":"b","score":2,"previousRank":null,"movement":null,"metadata":{"title":"B <side>","artist":"X","artistId":"x","genres":["pop","rock"],"durationMs":1000}}]}` + "\n"
 	if got := string(r.body); got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
@@ -312,7 +313,7 @@ func TestTopOutlivesItsFirstClient(t *testing.T) {
 		}
 	}()
 	s.eventually("the first one asks", func() bool { return len(s.truth.chartCalls()) == 1 })
-	got := make(chan api.ChartAnswer)
+	got := make(chan answer.Chart)
 	go func() { got <- s.top("") }()
 	s.eventually("both wait", func() bool { return waitingIn("api.(*chartAPI).compute(") == 2 })
 	leave()
@@ -362,7 +363,7 @@ func TestTopThatTakesTooLong(t *testing.T) {
 	}
 }
 
-func title(answer api.ChartAnswer, i int) string {
+func title(answer answer.Chart, i int) string {
 	if answer.Items[i].Metadata == nil {
 		return ""
 	}

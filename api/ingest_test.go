@@ -106,8 +106,8 @@ func startBroker(t *testing.T, dir string, port int) *kfake.Cluster {
 	return broker
 }
 
-// An answer is a response that has been read.
-type answer struct {
+// A received is a response that has been read.
+type received struct {
 	status int
 	header http.Header
 	closes bool // the connection
@@ -115,12 +115,12 @@ type answer struct {
 }
 
 // post sends a body with headers given as pairs.
-func (g *gateway) post(path string, body []byte, headers ...string) answer {
+func (g *gateway) post(path string, body []byte, headers ...string) received {
 	g.Helper()
 	return g.do(http.MethodPost, path, bytes.NewReader(body), headers...)
 }
 
-func (g *gateway) do(method, path string, body io.Reader, headers ...string) answer {
+func (g *gateway) do(method, path string, body io.Reader, headers ...string) received {
 	g.Helper()
 	req, err := http.NewRequestWithContext(g.Context(), method, g.server.URL+path, body)
 	if err != nil {
@@ -137,19 +137,19 @@ func (g *gateway) do(method, path string, body io.Reader, headers ...string) ans
 	return readAnswer(g, resp)
 }
 
-func readAnswer(t testing.TB, resp *http.Response) answer {
+func readAnswer(t testing.TB, resp *http.Response) received {
 	t.Helper()
 	defer resp.Body.Close()
 	body, err := io.ReadAll(resp.Body)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return answer{resp.StatusCode, resp.Header, resp.Close, body}
+	return received{resp.StatusCode, resp.Header, resp.Close, body}
 }
 
 // stream sends a body of any length over a connection of its own, as a client
 // that reads the answer while it still sends.
-func (g *gateway) stream(path string, body io.Reader, headers ...string) answer {
+func (g *gateway) stream(path string, body io.Reader, headers ...string) received {
 	g.Helper()
 	conn, err := net.Dial("tcp", g.server.Listener.Addr().String())
 	if err != nil {
@@ -183,7 +183,7 @@ func (g *gateway) stream(path string, body io.Reader, headers ...string) answer 
 }
 
 // problem reads an answer as problem details of that status.
-func (g *gateway) problem(a answer, status int) huma.ErrorModel {
+func (g *gateway) problem(a received, status int) huma.ErrorModel {
 	g.Helper()
 	if a.status != status || a.header.Get("Content-Type") != "application/problem+json" {
 		g.Fatalf("got %d %s %.500s, want a problem of %d", a.status, a.header.Get("Content-Type"), a.body, status)
@@ -204,7 +204,7 @@ func (g *gateway) problem(a answer, status int) huma.ErrorModel {
 }
 
 // accepted reads the answer to a batch.
-func (g *gateway) accepted(a answer) api.PlaysAccepted {
+func (g *gateway) accepted(a received) api.PlaysAccepted {
 	g.Helper()
 	if a.status != http.StatusAccepted || a.header.Get("Content-Type") != "application/json" {
 		g.Fatalf("got %d %.500s, want 202", a.status, a.body)
@@ -379,7 +379,7 @@ func TestIngestRawUserIDLeavesNowhere(t *testing.T) {
 	const secret = "raw-user-id"
 	g := newGateway(t)
 	field := `"` + secret + `"`
-	answers := []answer{
+	answers := []received{
 		g.post(onePlay, []byte(event("e-1", "userId", field))),
 		g.post(onePlay, []byte(event("e-2", "userId", field, "songId", "7"))),
 		g.post(manyPlays, array(event("e-3", "userId", field), event("e-4", "userId", field, "region", `"XX"`))),
@@ -758,7 +758,7 @@ func TestIngestLimitsOfABatch(t *testing.T) {
 	}
 	stored := g.stored()
 	tooMany := append(full, event("one more"))
-	for _, a := range []answer{
+	for _, a := range []received{
 		g.post(manyPlays, array(tooMany...)),
 		g.post(manyPlays, []byte(strings.Join(tooMany, "\n")), lines...),
 		g.post(manyPlays, []byte("["+strings.Repeat("1,", 100_000)+"1]")),
@@ -768,7 +768,7 @@ func TestIngestLimitsOfABatch(t *testing.T) {
 		}
 	}
 	long := []byte(event("e") + strings.Repeat(" ", 256<<10))
-	for _, a := range []answer{
+	for _, a := range []received{
 		g.post(manyPlays, long, lines...),
 		g.stream(manyPlays, bytes.NewReader(long), lines...),
 		g.post(manyPlays, gzipped(t, long), append(lines, "Content-Encoding", "gzip")...),
@@ -1054,7 +1054,7 @@ func TestIngestBatchOfWhichKafkaTakesAPart(t *testing.T) {
 	}
 
 	fault.Remove()
-	var a answer
+	var a received
 	g.eventually("the whole batch is taken", func() bool { a = g.post(manyPlays, batch); return a.status == http.StatusAccepted })
 	if got := g.accepted(a); got.Accepted != 100 || len(got.Rejected) != 1 {
 		t.Errorf("got %+v", got)

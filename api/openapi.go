@@ -10,6 +10,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/topk-charts/topk"
+	"github.com/topk-charts/topk/api/answer"
 )
 
 const documentPath = "/openapi.json"
@@ -114,8 +115,8 @@ func documentHandler(document *huma.OpenAPI) (http.HandlerFunc, error) {
 type describer struct{ document *huma.OpenAPI }
 
 func (d describer) charts() {
-	chart := d.answer("The chart", d.schema(reflect.TypeFor[ChartAnswer]()))
-	d.nullableMetadata("ChartItem")
+	chart := d.answer("The chart", d.schema(reflect.TypeFor[answer.Chart]()))
+	d.nullableMetadata("Item")
 	chart.Headers = map[string]*huma.Param{
 		"ETag":          textHeader("The version of the snapshot; absent when the chart is not a snapshot"),
 		"Cache-Control": textHeader("How long the chart may be given again"),
@@ -136,8 +137,8 @@ func (d describer) charts() {
 }
 
 func (d describer) songs() {
-	found := d.answer("The song", d.schema(reflect.TypeFor[SongAnswer]()))
-	d.nullableMetadata("SongAnswer")
+	found := d.answer("The song", d.schema(reflect.TypeFor[answer.Song]()))
+	d.nullableMetadata("Song")
 	d.document.AddOperation(&huma.Operation{
 		OperationID: "get-song", Method: http.MethodGet, Path: songPath, Tags: []string{"Songs"},
 		Summary:    "One song and how often it was played",
@@ -147,9 +148,9 @@ func (d describer) songs() {
 	})
 
 	song := songSchema()
-	d.document.Components.Schemas.Map()["Song"] = song
-	ref := &huma.Schema{Ref: "#/components/schemas/Song"}
-	lines := &huma.MediaType{Schema: &huma.Schema{Type: huma.TypeString, Description: "One Song in each line"}}
+	d.document.Components.Schemas.Map()["CatalogSong"] = song
+	ref := &huma.Schema{Ref: "#/components/schemas/CatalogSong"}
+	lines := &huma.MediaType{Schema: &huma.Schema{Type: huma.TypeString, Description: "One CatalogSong in each line"}}
 	d.document.AddOperation(&huma.Operation{
 		OperationID: "upsert-songs", Method: http.MethodPost, Path: songsPath, Tags: []string{"Songs"},
 		Summary:     "Add songs to the catalog, or replace them",
@@ -222,7 +223,7 @@ func (d describer) schema(t reflect.Type) *huma.Schema {
 // types of their own.
 func (d describer) nullableMetadata(schema string) {
 	schemas := d.document.Components.Schemas.Map()
-	metadata := *schemas["SongMetadata"]
+	metadata := *schemas["Metadata"]
 	metadata.Nullable = true
 	metadata.Description = schemas[schema].Properties["metadata"].Description
 	schemas[schema].Properties["metadata"] = &metadata

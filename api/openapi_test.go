@@ -52,9 +52,9 @@ func newDocumentedServer(t *testing.T) *Server {
 // twoSongs are played, of which the catalog knows one.
 type twoSongs struct{}
 
-func (twoSongs) Chart(_ context.Context, f topk.Filter, w topk.Window, _ int, now time.Time) (topk.Chart, error) {
+func (twoSongs) Chart(_ context.Context, q topk.ChartQuery) (topk.Chart, error) {
 	return topk.Chart{
-		Filter: f, Window: w, AsOf: now, Span: w.At(now, topk.DefaultCalendar()), TotalPlays: 3,
+		Filter: q.Filter, Window: q.Window, AsOf: q.Now, Span: q.Window.At(q.Now, topk.DefaultCalendar()), TotalPlays: 3,
 		Entries: []topk.Entry{{Rank: 1, SongID: "a", Plays: 2}, {Rank: 2, SongID: "b", Plays: 1}},
 	}, nil
 }

@@ -19,7 +19,7 @@ import (
 
 // Queries is what the API asks of ClickHouse; *queries.DB answers it.
 type Queries interface {
-	Chart(ctx context.Context, f topk.Filter, w topk.Window, k int, now time.Time) (topk.Chart, error)
+	Chart(ctx context.Context, q topk.ChartQuery) (topk.Chart, error)
 	Songs(ctx context.Context, ids []string) (map[string]topk.Song, error)
 	UpsertSongs(ctx context.Context, songs []topk.Song) error
 	SongPlays(ctx context.Context, songID string, windows []topk.Window, now time.Time) ([]uint64, error)

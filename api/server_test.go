@@ -25,6 +25,7 @@ import (
 
 	"github.com/topk-charts/topk"
 	"github.com/topk-charts/topk/api"
+	"github.com/topk-charts/topk/api/answer"
 	"github.com/topk-charts/topk/internal/embedded/redis"
 	"github.com/topk-charts/topk/queries"
 	"github.com/topk-charts/topk/snapshot"
@@ -55,11 +56,11 @@ func (q *truth) set(change func()) {
 	change()
 }
 
-func (q *truth) Chart(ctx context.Context, f topk.Filter, w topk.Window, k int, now time.Time) (topk.Chart, error) {
+func (q *truth) Chart(ctx context.Context, query topk.ChartQuery) (topk.Chart, error) {
 	q.mu.Lock()
-	q.charts = append(q.charts, fmt.Sprint(f, " ", w, " ", k))
+	q.charts = append(q.charts, fmt.Sprint(query.Filter, " ", query.Window, " ", query.K))
 	hold, err := q.hold, q.err
-	chart := playsChart(f, w, now, q.plays)
+	chart := playsChart(query.Filter, query.Window, query.Now, q.plays)
 	q.mu.Unlock()
 	if hold != nil {
 		select {
@@ -68,7 +69,7 @@ func (q *truth) Chart(ctx context.Context, f topk.Filter, w topk.Window, k int, 
 			return topk.Chart{}, ctx.Err()
 		}
 	}
-	chart.Entries = chart.Entries[:min(k, len(chart.Entries))]
+	chart.Entries = chart.Entries[:min(query.K, len(chart.Entries))]
 	return chart, err
 }
 
@@ -262,7 +263,7 @@ func (s *service) into(r reply, answer any) {
 	}
 }
 
-func (s *service) top(query string) (answer api.ChartAnswer) {
+func (s *service) top(query string) (answer answer.Chart) {
 	s.Helper()
 	s.into(s.get("/v1/top"+query), &answer)
 	return answer

@@ -15,6 +15,7 @@ import (
 	"github.com/go-chi/chi/v5"
 
 	"github.com/topk-charts/topk"
+	"github.com/topk-charts/topk/api/answer"
 )
 
 const (
@@ -45,14 +46,6 @@ func newSongAPI(cfg Config, gate *gate, catalog *catalog) *songAPI {
 	}
 }
 
-// SongAnswer is what is known of one song.
-type SongAnswer struct {
-	SongID   string            `json:"songId" example:"s456"`
-	AsOf     string            `json:"asOf" format:"date-time" doc:"When the plays were counted" example:"2025-11-24T16:00:00.000Z"`
-	Metadata *SongMetadata     `json:"metadata" doc:"Null when the catalog does not know the song, or cannot be asked now"`
-	Plays    map[string]uint64 `json:"plays" doc:"Plays in each window: 1h, 24h, 7d and all" example:"{\"1h\":2,\"24h\":42,\"7d\":311,\"all\":5023}"`
-}
-
 // song answers GET /v1/songs/{songId}.
 func (a *songAPI) song(w http.ResponseWriter, r *http.Request) error {
 	if q := parseQuery(r.URL.RawQuery, nil); len(q.problems) > 0 {
@@ -71,24 +64,24 @@ func (a *songAPI) song(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return fmt.Errorf("plays of song %q: %w", id, err)
 	}
-	answer := SongAnswer{SongID: id, AsOf: instant(now), Plays: make(map[string]uint64, len(songWindows))}
+	found := answer.Song{SongID: id, AsOf: instant(now), Plays: make(map[string]uint64, len(songWindows))}
 	var everPlayed uint64
 	for i, window := range songWindows {
-		answer.Plays[window.String()] = plays[i]
+		found.Plays[window.String()] = plays[i]
 		everPlayed += plays[i]
 	}
 	songs, err := a.catalog.find(r.Context(), []string{id})
 	song, known := songs[id]
 	switch {
 	case known:
-		answer.Metadata = newSongMetadata(song)
+		found.Metadata = newMetadata(song)
 	case err != nil && everPlayed == 0:
 		return fmt.Errorf("song %q: %w", id, err) // it may exist
 	case everPlayed == 0:
 		return noSong(id)
 	}
 	w.Header().Set("Cache-Control", "no-store")
-	writeJSON(w, "application/json", http.StatusOK, answer)
+	writeJSON(w, "application/json", http.StatusOK, found)
 	return nil
 }
 

@@ -12,6 +12,7 @@ import (
 
 	"github.com/topk-charts/topk"
 	"github.com/topk-charts/topk/api"
+	"github.com/topk-charts/topk/api/answer"
 )
 
 func TestSong(t *testing.T) {
@@ -44,7 +45,7 @@ func TestSongWithAnAwkwardID(t *testing.T) {
 	s := newService(t)
 	for _, id := range []string{"a/b", "a b", "a%2Fb", "%", "100%25", "日本", "?", "#", "a+b", ".", "a;b"} {
 		s.truth.set(func() { s.truth.plays = map[string]uint64{id: 1} })
-		var got api.SongAnswer
+		var got answer.Song
 		path := "/v1/songs/" + url.PathEscape(id)
 		if id == "." {
 			path = "/v1/songs/%2E" // clients drop a plain one

@@ -256,7 +256,7 @@ func (s *system) exact() {
 			s.Fatal(err)
 		}
 		for _, w := range []topk.Window{topk.AllTime, topk.Last7d, topk.Last24h} {
-			got, err := s.db.Chart(s.Context(), f, w, topk.MaxK, time.Now())
+			got, err := s.db.Chart(s.Context(), topk.ChartQuery{Filter: f, Window: w, K: topk.MaxK, Now: time.Now()})
 			if err != nil {
 				s.Fatal(err)
 			}

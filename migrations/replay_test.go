@@ -107,7 +107,7 @@ func (c *chain) watch(total uint64) (stop func() int) {
 	var running sync.WaitGroup
 	running.Go(func() {
 		for ; ctx.Err() == nil; charts++ {
-			chart, err := db.Chart(context.WithoutCancel(ctx), topk.Filter{}, topk.AllTime, 10, time.Now())
+			chart, err := db.Chart(context.WithoutCancel(ctx), topk.ChartQuery{Window: topk.AllTime, K: 10, Now: time.Now()})
 			if err != nil || chart.TotalPlays != total {
 				c.Errorf("a chart of %d plays instead of %d: %v", chart.TotalPlays, total, err)
 			}

@@ -34,26 +34,26 @@ type clauses struct {
 	Songs  bool             // only these {songs}
 }
 
-// Chart computes the exact first k entries of any filter and window at now.
+// Chart computes the exact entries that are asked for, of any filter and window.
 //
 // The chart is that of one prefix of the log, its Watermark, whatever is being
 // written meanwhile. ErrInvalid when the window would need plays that the log
 // no longer keeps; ErrUnavailable when ClickHouse is away or out of time.
-func (db *DB) Chart(ctx context.Context, f topk.Filter, w topk.Window, k int, now time.Time) (topk.Chart, error) {
-	chart := topk.Chart{Filter: f, Window: w, AsOf: now.UTC().Truncate(time.Millisecond), Span: w.At(now, db.calendar)}
-	c, args, err := db.clausesOf(ctx, f)
+func (db *DB) Chart(ctx context.Context, q topk.ChartQuery) (topk.Chart, error) {
+	chart := topk.Chart{Filter: q.Filter, Window: q.Window, AsOf: q.Now.UTC().Truncate(time.Millisecond), Span: q.Window.At(q.Now, db.calendar)}
+	c, args, err := db.clausesOf(ctx, q.Filter)
 	if err != nil {
 		return topk.Chart{}, err
 	}
-	p, err := db.plan(ctx, chart.Span, c.Rollup, now)
+	p, err := db.plan(ctx, chart.Span, c.Rollup, q.Now)
 	if err != nil {
 		return topk.Chart{}, err
 	}
 	args = append(args, p.args()...)
-	args = append(args, clickhouse.Named("k", uint32(k)))
+	args = append(args, clickhouse.Named("k", uint32(q.K)))
 	chart.Entries, chart.TotalPlays, chart.Watermark, err = db.entries(ctx, c, args)
 	if err != nil {
-		return topk.Chart{}, fmt.Errorf("chart %s %s: %w", f, w, err)
+		return topk.Chart{}, fmt.Errorf("chart %s %s: %w", q.Filter, q.Window, err)
 	}
 	return chart, nil
 }

@@ -67,7 +67,7 @@ func (c *chain) compare(f topk.Filter, w topk.Window) { c.compareAt(f, w, now) }
 
 func (c *chain) compareAt(f topk.Filter, w topk.Window, now time.Time) {
 	c.Helper()
-	got, err := c.db.Chart(c.Context(), f, w, topk.MaxK, now)
+	got, err := c.db.Chart(c.Context(), topk.ChartQuery{Filter: f, Window: w, K: topk.MaxK, Now: now})
 	if err != nil {
 		c.Errorf("%s %s: %v", f, w, err)
 		return
@@ -139,7 +139,7 @@ func TestChartIsOfOnePrefixUnderConstantFills(t *testing.T) {
 	window := rapid.Custom(func(t *rapid.T) topk.Window { return oracle.Window(t, now) })
 	asked := 0
 	for ; ctx.Err() == nil; asked++ {
-		got, err := c.db.Chart(t.Context(), topk.Filter{}, window.Example(asked), topk.MaxK, now)
+		got, err := c.db.Chart(t.Context(), topk.ChartQuery{Window: window.Example(asked), K: topk.MaxK, Now: now})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -189,7 +189,7 @@ func TestChartRefusesWhatTheLogNoLongerKeeps(t *testing.T) {
 		{joined, topk.Last24h, false},
 		{topk.Filter{}, topk.AllTime, false},
 	} {
-		_, err := c.db.Chart(t.Context(), test.filter, test.window, 10, later)
+		_, err := c.db.Chart(t.Context(), topk.ChartQuery{Filter: test.filter, Window: test.window, K: 10, Now: later})
 		if refused := errors.Is(err, topk.ErrInvalid); refused != test.refused {
 			t.Errorf("%s %s: %v, want refused %t", test.filter, test.window, err, test.refused)
 		}

@@ -110,7 +110,7 @@ func (r *Refresher) count(ctx context.Context, budget *budget, count board.Count
 
 func (r *Refresher) result(ctx context.Context, count board.Count) (board.Result, error) {
 	most := topn.DefaultLimits().Complete
-	chart, err := r.DB.Chart(ctx, count.Filter, count.Window, most+1, count.AsOf)
+	chart, err := r.DB.Chart(ctx, topk.ChartQuery{Filter: count.Filter, Window: count.Window, K: most + 1, Now: count.AsOf})
 	if err != nil {
 		return board.Result{}, err
 	}
