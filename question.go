@@ -83,6 +83,15 @@ const (
 	WeekGrain Grain = "week"
 )
 
+// A HistoryQuery asks how a song's plays developed.
+type HistoryQuery struct {
+	SongID string
+	Filter Filter // of the plays that are counted
+	Grain  Grain
+	Span   Span // its ends lie where steps of the grain begin
+	Now    time.Time
+}
+
 // A HistoryPoint is one step of a song's history.
 type HistoryPoint struct {
 	Span  Span

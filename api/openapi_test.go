@@ -50,7 +50,7 @@ func newDocumentedServer(t *testing.T) *Server {
 }
 
 // twoSongs are played, of which the catalog knows one.
-type twoSongs struct{}
+type twoSongs struct{ Queries }
 
 func (twoSongs) Chart(_ context.Context, q topk.ChartQuery) (topk.Chart, error) {
 	return topk.Chart{

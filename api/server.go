@@ -20,9 +20,25 @@ import (
 // Queries is what the API asks of ClickHouse; *queries.DB answers it.
 type Queries interface {
 	Chart(ctx context.Context, q topk.ChartQuery) (topk.Chart, error)
+	Listeners(ctx context.Context, q topk.ChartQuery) (topk.Chart, error)
+	Approx(ctx context.Context, q topk.ChartQuery) (topk.ApproxChart, error)
+	Compare(ctx context.Context, q topk.ComparisonQuery) (topk.Comparison, error)
+	Closed
+	Values(ctx context.Context, dim topk.Dimension) ([]string, error)
+	Artist(ctx context.Context, artistID string) (topk.Artist, error)
 	Songs(ctx context.Context, ids []string) (map[string]topk.Song, error)
 	UpsertSongs(ctx context.Context, songs []topk.Song) error
 	SongPlays(ctx context.Context, songID string, windows []topk.Window, now time.Time) ([]uint64, error)
+	SongHistory(ctx context.Context, q topk.HistoryQuery) ([]topk.HistoryPoint, error)
+}
+
+// Closed is what there is of closed charts. A revision of 0 is the latest one, a
+// zero date too.
+type Closed interface {
+	Closed(ctx context.Context, f topk.Filter, p topk.Period, date time.Time, revision int) (topk.ClosedChart, error)
+	ClosedDates(ctx context.Context, f topk.Filter, p topk.Period, before time.Time, k int) ([]topk.ClosedDate, error)
+	SongPlaces(ctx context.Context, songID string, p topk.Period, date time.Time) ([]topk.ChartPlace, error)
+	SongRanks(ctx context.Context, songID string, f topk.Filter, p topk.Period, span topk.Span) ([]topk.ChartPlace, error)
 }
 
 // A Check reports whether a server behind the API answers, before ctx ends.

@@ -41,6 +41,8 @@ var (
 
 // A truth answers for ClickHouse.
 type truth struct {
+	api.Queries // panics on what a test does not expect to be asked
+
 	mu     sync.Mutex
 	err    error             // what every call fails with
 	plays  map[string]uint64 // of every chart and window

@@ -1,0 +1,51 @@
+package queries
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/topk-charts/topk"
+)
+
+var errPending = errors.New("not built yet")
+
+func (db *DB) Listeners(ctx context.Context, q topk.ChartQuery) (topk.Chart, error) {
+	return topk.Chart{}, errPending
+}
+
+func (db *DB) Approx(ctx context.Context, q topk.ChartQuery) (topk.ApproxChart, error) {
+	return topk.ApproxChart{}, errPending
+}
+
+func (db *DB) Compare(ctx context.Context, q topk.ComparisonQuery) (topk.Comparison, error) {
+	return topk.Comparison{}, errPending
+}
+
+func (db *DB) SongHistory(ctx context.Context, q topk.HistoryQuery) ([]topk.HistoryPoint, error) {
+	return nil, errPending
+}
+
+func (db *DB) Values(ctx context.Context, dim topk.Dimension) ([]string, error) {
+	return nil, errPending
+}
+
+func (db *DB) Artist(ctx context.Context, artistID string) (topk.Artist, error) {
+	return topk.Artist{}, errPending
+}
+
+func (db *DB) Closed(ctx context.Context, f topk.Filter, p topk.Period, date time.Time, revision int) (topk.ClosedChart, error) {
+	return topk.ClosedChart{}, errPending
+}
+
+func (db *DB) ClosedDates(ctx context.Context, f topk.Filter, p topk.Period, before time.Time, k int) ([]topk.ClosedDate, error) {
+	return nil, errPending
+}
+
+func (db *DB) SongPlaces(ctx context.Context, songID string, p topk.Period, date time.Time) ([]topk.ChartPlace, error) {
+	return nil, errPending
+}
+
+func (db *DB) SongRanks(ctx context.Context, songID string, f topk.Filter, p topk.Period, span topk.Span) ([]topk.ChartPlace, error) {
+	return nil, errPending
+}
