@@ -49,8 +49,12 @@ engines: ## Fetch what the embedded ClickHouse and Redis need, once
 kafka: ## Fetch the Kafka broker that the fault tests kill, once
 	scripts/kafka.sh
 
+.PHONY: schemathesis
+schemathesis: ## Fetch the program that tries the API by its OpenAPI document, once
+	scripts/schemathesis.sh
+
 .PHONY: test
-test: engines kafka ## Run every test, with the race detector
+test: engines kafka schemathesis ## Run every test, with the race detector
 	go vet ./...
 	go test -race -timeout $(TEST_TIMEOUT) ./...
 

@@ -167,9 +167,12 @@ func (d describer) songs() {
 	})
 }
 
+// noControls is the pattern of text without control characters.
+const noControls = `^[^\x00-\x1f\x7f-\x9f]*$`
+
 func songSchema() *huma.Schema {
 	text := func(limit int) *huma.Schema {
-		return &huma.Schema{Type: huma.TypeString, MinLength: pointer(1), MaxLength: pointer(limit)}
+		return &huma.Schema{Type: huma.TypeString, MinLength: pointer(1), MaxLength: pointer(limit), Pattern: noControls}
 	}
 	s := &huma.Schema{
 		Type:        huma.TypeObject,
