@@ -4,21 +4,25 @@
 -- most plays: memory does not grow with the songs.
 WITH
 {{template "watermarks"}}
-SELECT song.1 AS songId, song.2 AS estimate, song.3 AS error, total, toUInt32(0) AS src, toUInt64(0) AS next, false AS behind
+SELECT songId, estimate, error, total, toUInt32(0) AS src, toUInt64(0) AS next, false AS behind
 FROM
 (
-    SELECT
-        approx_top_sum({k:UInt32}, {counters:UInt32})(songId, n) AS songs,
-        sum(n) AS total
+    SELECT song.1 AS songId, song.2 AS estimate, song.3 AS error, total
     FROM
     (
-        {{template "song counts" .}}
+        SELECT approx_top_sum({counters:UInt32}, {counters:UInt32})(songId, n) AS songs, sum(n) AS total
+        FROM
+        (
+            {{template "song counts" .}}
+        )
+        {{- if .Genres}}
+        WHERE {{template "of genres"}}
+        {{- end}}
     )
-    {{- if .Genres}}
-    WHERE {{template "of genres"}}
-    {{- end}}
+    ARRAY JOIN songs AS song
+    ORDER BY estimate DESC, songId DESC
+    LIMIT {k:UInt32}
 )
-ARRAY JOIN songs AS song
 
 UNION ALL
 
