@@ -26,53 +26,89 @@ const MaxAhead = 24 * time.Hour
 // errBehind: a rollup was read at a later moment than the log.
 var errBehind = errors.New("the log was read before the rollups")
 
-// clauses is what chart.sql chooses its clauses by.
+// clauses is what chart.sql and approx.sql choose their clauses by.
 type clauses struct {
-	Rollup bool             // at most one stored term: rollups can be used
-	Stored []topk.Dimension // terms that are stored per play; values v0, v1, …
-	Genres bool             // only songs of all {genres}
-	Songs  bool             // only these {songs}
+	Rollup    bool             // at most one stored term: rollups can be used
+	Stored    []topk.Dimension // terms that are stored per play; values v0, v1, …
+	Genres    bool             // only songs of all {genres}
+	Songs     bool             // only these {songs}
+	Listeners bool             // a song's listeners are its score, not its plays
+	After     bool             // only entries below {afterPlays}, {afterSong}
 }
 
 // Chart computes the exact entries that are asked for, of any filter and window.
 //
 // The chart is that of one prefix of the log, its Watermark, whatever is being
 // written meanwhile. ErrInvalid when the window would need plays that the log
-// no longer keeps; ErrUnavailable when ClickHouse is away or out of time.
+// no longer keeps, or more work than is allowed; ErrUnavailable when ClickHouse
+// is away or out of time.
 func (db *DB) Chart(ctx context.Context, q topk.ChartQuery) (topk.Chart, error) {
-	chart := topk.Chart{Filter: q.Filter, Window: q.Window, AsOf: q.Now.UTC().Truncate(time.Millisecond), Span: q.Window.At(q.Now, db.calendar)}
+	return db.chart(ctx, q, false)
+}
+
+// Listeners is Chart by unique listeners: Plays of an entry are the users that
+// played the song in the window, each counted once. TotalPlays are plays, of
+// all songs.
+//
+// Users are only in the log, so a window that reaches back beyond what the log
+// keeps is ErrInvalid.
+func (db *DB) Listeners(ctx context.Context, q topk.ChartQuery) (topk.Chart, error) {
+	return db.chart(ctx, q, true)
+}
+
+func (db *DB) chart(ctx context.Context, q topk.ChartQuery, listeners bool) (topk.Chart, error) {
+	chart := db.blank(q)
 	c, args, err := db.clausesOf(ctx, q.Filter)
 	if err != nil {
 		return topk.Chart{}, err
 	}
-	p, err := db.plan(ctx, chart.Span, c.Rollup, q.Now)
+	if c.Listeners = listeners; listeners {
+		c.Rollup = false
+	}
+	p, err := db.plan(ctx, chart.Span, c, q.Now)
 	if err != nil {
 		return topk.Chart{}, err
 	}
 	args = append(args, p.args()...)
 	args = append(args, clickhouse.Named("k", uint32(q.K)))
-	chart.Entries, chart.TotalPlays, chart.Watermark, err = db.entries(ctx, c, args)
+	if c.After = q.After != nil; c.After {
+		args = append(args, clickhouse.Named("afterPlays", q.After.Plays), clickhouse.Named("afterSong", q.After.SongID))
+	}
+	sql, err := render("chart.sql", c)
 	if err != nil {
-		return topk.Chart{}, fmt.Errorf("chart %s %s: %w", q.Filter, q.Window, err)
+		return topk.Chart{}, err
+	}
+	if err := db.entries(ctx, &chart, sql, args); err != nil {
+		return topk.Chart{}, fmt.Errorf("chart %s %s: %w", q.Filter, q.Window, db.instead(ctx, err, q, c, sql, args))
 	}
 	return chart, nil
+}
+
+// blank is the chart that q asks for, before anything is counted.
+func (db *DB) blank(q topk.ChartQuery) topk.Chart {
+	return topk.Chart{Filter: q.Filter, Window: q.Window, AsOf: q.Now.UTC().Truncate(time.Millisecond), Span: q.Window.At(q.Now, db.calendar)}
 }
 
 // SongPlays counts one song's plays in each window at now.
 func (db *DB) SongPlays(ctx context.Context, songID string, windows []topk.Window, now time.Time) ([]uint64, error) {
 	counts := make([]uint64, len(windows))
+	c := clauses{Rollup: true, Songs: true}
+	sql, err := render("chart.sql", c)
+	if err != nil {
+		return nil, err
+	}
 	for i, w := range windows {
-		p, err := db.plan(ctx, w.At(now, db.calendar), true, now)
+		p, err := db.plan(ctx, w.At(now, db.calendar), c, now)
 		if err != nil {
 			return nil, err
 		}
 		args := append(p.args(), clickhouse.Named("dim", string(topk.DimGlobal)), clickhouse.Named("val", ""),
 			clickhouse.Named("songs", []string{songID}), clickhouse.Named("k", uint32(1)))
-		_, total, _, err := db.entries(ctx, clauses{Rollup: true, Songs: true}, args)
-		if err != nil {
+		var chart topk.Chart
+		if err := db.entries(ctx, &chart, sql, args); err != nil {
 			return nil, fmt.Errorf("plays of song %s in %s: %w", songID, w, err)
 		}
-		counts[i] = total
+		counts[i] = chart.TotalPlays
 	}
 	return counts, nil
 }
@@ -115,9 +151,9 @@ func (db *DB) clausesOf(ctx context.Context, f topk.Filter) (clauses, []any, err
 
 // plan splits the span by grain, or leaves it to the log alone, and refuses
 // what the log does not keep any more.
-func (db *DB) plan(ctx context.Context, s topk.Span, rollup bool, now time.Time) (plan, error) {
+func (db *DB) plan(ctx context.Context, s topk.Span, c clauses, now time.Time) (plan, error) {
 	p := planOf(s)
-	if !rollup {
+	if !c.Rollup {
 		p = rawPlan(s)
 	}
 	kept := now.Add(-LogRetention)
@@ -135,37 +171,44 @@ func (db *DB) plan(ctx context.Context, s topk.Span, rollup bool, now time.Time)
 		return p, nil
 	}
 	message := "plays are kept one by one for 90 days; before that from and to must be whole hours"
-	if !rollup {
+	switch {
+	case c.Listeners:
+		message = "listeners are known for 90 days: ask for a window that begins later, or for plays"
+	case !c.Rollup:
 		message = "plays are kept one by one for 90 days; before that a filter may have only one of region, segment, device, playlist and album"
 	}
 	return plan{}, topk.FieldErrors{{Message: message}}
 }
 
-// entries runs chart.sql until it saw a prefix of the log.
-func (db *DB) entries(ctx context.Context, c clauses, args []any) (entries []topk.Entry, total uint64, wm topk.Watermark, err error) {
-	sql, err := render("chart.sql", c)
-	if err != nil {
-		return nil, 0, nil, err
-	}
-	err = untilPrefix(ctx, func() error {
-		entries, total, wm = nil, 0, topk.Watermark{}
+// entries runs chart.sql until it saw a prefix of the log, and puts what was
+// counted into the chart.
+func (db *DB) entries(ctx context.Context, chart *topk.Chart, sql string, args []any) error {
+	var ahead uint64 // of the entries, songs that are not among them
+	err := untilPrefix(ctx, func() error {
+		chart.Entries, chart.TotalPlays, chart.Watermark, ahead = nil, 0, topk.Watermark{}, 0
 		return db.scan(ctx, sql, args, func(rows driver.Rows) error {
-			var songID string
-			var plays, rowTotal, next uint64
+			var e topk.Entry
+			var total, above, next uint64
 			var src uint32
-			var behind bool
-			if err := rows.Scan(&songID, &plays, &rowTotal, &src, &next, &behind); err != nil {
+			var beyond, behind bool
+			if err := rows.Scan(&e.SongID, &e.Plays, &total, &above, &beyond, &src, &next, &behind); err != nil {
 				return err
 			}
-			if songID == "" {
-				return wmRow(wm, src, next, behind)
+			if e.SongID == "" {
+				return wmRow(chart.Watermark, src, next, behind)
 			}
-			entries, total = append(entries, topk.Entry{SongID: songID, Plays: plays}), rowTotal
+			chart.TotalPlays, ahead = total, above
+			if beyond {
+				chart.Entries = append(chart.Entries, e)
+			}
 			return nil
 		})
 	})
-	topk.RankEntries(entries)
-	return entries, total, wm, err
+	topk.RankEntries(chart.Entries)
+	for i := range chart.Entries {
+		chart.Entries[i].Rank += int(ahead)
+	}
+	return err
 }
 
 // Charts computes the top topk.SnapshotSize of every value of one dimension

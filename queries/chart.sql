@@ -1,58 +1,91 @@
--- The exact first entries of one chart: whole days from rollup_day, whole hours
--- from rollup_hour, what is beyond their watermarks and the edges of the window
--- from the log. Rows with songId '' carry the log's watermark.
+-- The exact entries of one chart, or of the part of it beyond an entry: whole
+-- days from rollup_day, whole hours from rollup_hour, what is beyond their
+-- watermarks and the edges of the window from the log. Rows with songId '' carry
+-- the log's watermark.
 --
 -- A filter with two terms that are stored per play (say region and device) has
--- no rollup and is counted from the log alone.
+-- no rollup and is counted from the log alone, and so are listeners.
 WITH
 {{template "watermarks"}}
-SELECT songId, plays, total, toUInt32(0) AS src, toUInt64(0) AS next, false AS behind
+SELECT songId, score, total, ahead, beyond, toUInt32(0) AS src, toUInt64(0) AS next, false AS behind
 FROM
 (
-    SELECT songId, sum(n) AS plays, sum(sum(n)) OVER () AS total
-    FROM
-    (
-        {{- if .Rollup}}
-        SELECT songId, sum(plays) AS n
-        FROM rollup_day
-        WHERE dim = {dim:String} AND val = {val:String} AND {{template "days"}} {{template "songs" .}}
-        GROUP BY songId
-
-        UNION ALL
-
-        SELECT songId, sum(plays) AS n
-        FROM rollup_hour
-        WHERE dim = {dim:String} AND val = {val:String} AND {{template "hours"}} {{template "songs" .}}
-        GROUP BY songId
-
-        UNION ALL
-
-        SELECT songId, count() AS n
-        FROM plays
-        WHERE {{template "tail"}} {{template "terms" .}} {{template "songs" .}}
-        GROUP BY songId
-
-        UNION ALL
-        {{end}}
-        SELECT songId, count() AS n
-        FROM plays
-        WHERE {{template "edges"}} {{template "terms" .}} {{template "songs" .}}
-        GROUP BY songId
-    )
-    GROUP BY songId
-    {{- if .Genres}}
-    -- Per song counted, not per row read: the catalog is asked once per song.
-    HAVING hasAll(dictGetOrDefault(song_catalog, 'genres', songId, emptyArrayString()), {genres:Array(String)})
+    SELECT
+        songId,
+        score,
+        sum(plays) OVER () AS total,
+    {{- if .After}}
+        countIf((score, songId) >= ({afterPlays:UInt64}, {afterSong:String})) OVER () AS ahead,
+        (score, songId) < ({afterPlays:UInt64}, {afterSong:String}) AS beyond
+    {{- else}}
+        toUInt64(0) AS ahead,
+        true AS beyond
     {{- end}}
-    ORDER BY plays DESC, songId DESC
+    FROM ({{if .Listeners}}{{template "listeners of songs" .}}{{else}}{{template "plays of songs" .}}{{end}})
+    -- Songs that are ahead come last instead of being left out: they carry the
+    -- total of a page that is empty.
+    ORDER BY beyond DESC, score DESC, songId DESC
     LIMIT {k:UInt32}
 )
 
 UNION ALL
 
-SELECT '' AS songId, 0 AS plays, 0 AS total, src, next, behind
+SELECT '' AS songId, 0 AS score, 0 AS total, 0 AS ahead, false AS beyond, src, next, behind
 FROM ({{template "prefix"}})
 SETTINGS enable_shared_storage_snapshot_in_query = 1
+
+{{define "plays of songs"}}
+    SELECT songId, sum(n) AS score, score AS plays
+    FROM
+    (
+        {{template "song counts" .}}
+    )
+    GROUP BY songId
+    {{- if .Genres}}
+    -- Per song counted, not per row read: the catalog is asked once per song.
+    HAVING {{template "of genres"}}
+    {{- end}}
+{{end}}
+
+{{define "listeners of songs"}}
+    SELECT songId, uniqExact(user) AS score, count() AS plays
+    FROM plays
+    WHERE {{template "edges"}} {{template "terms" .}} {{template "songs" .}}
+    GROUP BY songId
+    {{- if .Genres}}
+    -- Per song counted, not per row read: the catalog is asked once per song.
+    HAVING {{template "of genres"}}
+    {{- end}}
+{{end}}
+
+{{define "song counts"}}
+    {{- if .Rollup}}
+        SELECT songId, plays AS n
+        FROM rollup_day
+        WHERE dim = {dim:String} AND val = {val:String} AND {{template "days"}} {{template "songs" .}}
+
+        UNION ALL
+
+        SELECT songId, plays AS n
+        FROM rollup_hour
+        WHERE dim = {dim:String} AND val = {val:String} AND {{template "hours"}} {{template "songs" .}}
+
+        UNION ALL
+
+        SELECT songId, toUInt64(1) AS n
+        FROM plays
+        WHERE {{template "tail"}} {{template "terms" .}} {{template "songs" .}}
+
+        UNION ALL
+    {{end}}
+        SELECT songId, toUInt64(1) AS n
+        FROM plays
+        WHERE {{template "edges"}} {{template "terms" .}} {{template "songs" .}}
+{{end}}
+
+{{define "of genres"}}
+    hasAll(dictGetOrDefault(song_catalog, 'genres', songId, emptyArrayString()), {genres:Array(String)})
+{{end}}
 
 {{define "terms"}}
         AND counted

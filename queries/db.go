@@ -11,8 +11,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"strings"
+	"sync"
 	"text/template"
 	"time"
 
@@ -40,27 +42,46 @@ func render(name string, choice any) (string, error) {
 type DB struct {
 	conn     driver.Conn
 	calendar topk.Calendar
+	limits   Limits
 	thinning thinning
+	counters int // of an approximate chart
+	killing  sync.WaitGroup
 }
+
+// An Option is a choice at Open.
+type Option func(*DB)
 
 // Open prepares to ask the ClickHouse of a URL (http://, https:// or
 // clickhouse://, the path being the database). One that is away is no error:
 // questions fail until it answers, and Ping tells.
-func Open(url string, calendar topk.Calendar) (*DB, error) {
-	options, err := clickhouse.ParseDSN(url)
+func Open(url string, calendar topk.Calendar, options ...Option) (*DB, error) {
+	db := &DB{calendar: calendar, thinning: defaultThinning, counters: approxCounters}
+	for _, option := range options {
+		option(db)
+	}
+	server, err := clickhouse.ParseDSN(url)
 	if err != nil {
 		return nil, fmt.Errorf("ClickHouse URL: %w", err)
 	}
-	options.MaxOpenConns, options.MaxIdleConns = 16, 16
-	conn, err := clickhouse.Open(options)
-	if err != nil {
+	server.MaxOpenConns, server.MaxIdleConns = 16, 16
+	if server.Settings == nil {
+		server.Settings = clickhouse.Settings{}
+	}
+	maps.Copy(server.Settings, db.limits.settings())
+	if server.Protocol == clickhouse.HTTP {
+		server.Settings["cancel_http_readonly_queries_on_client_close"] = 1
+	}
+	if db.conn, err = clickhouse.Open(server); err != nil {
 		return nil, fmt.Errorf("open ClickHouse: %w", err)
 	}
-	return &DB{conn: conn, calendar: calendar, thinning: defaultThinning}, nil
+	return db, nil
 }
 
 // Close releases the connections.
-func (db *DB) Close() error { return db.conn.Close() }
+func (db *DB) Close() error {
+	db.killing.Wait()
+	return db.conn.Close()
+}
 
 // Ping reports whether ClickHouse answers.
 func (db *DB) Ping(ctx context.Context) error {
@@ -70,8 +91,11 @@ func (db *DB) Ping(ctx context.Context) error {
 	return nil
 }
 
-// scan runs a statement and hands each row to read.
+// scan runs a statement and hands each row to read. When ctx ends, so does the
+// statement on the server.
 func (db *DB) scan(ctx context.Context, sql string, args []any, read func(driver.Rows) error) error {
+	ctx, done := db.begin(ctx)
+	defer done()
 	rows, err := db.conn.Query(ctx, sql, args...)
 	if err != nil {
 		return classify(err)
@@ -84,13 +108,16 @@ func (db *DB) scan(ctx context.Context, sql string, args []any, read func(driver
 	return classify(errors.Join(rows.Err(), rows.Close()))
 }
 
-// classify marks the failures that are ClickHouse being away or out of time.
+// classify marks the failures that are ClickHouse being away or out of time, and
+// its refusals of too much work.
 func classify(err error) error {
 	var netErr net.Error
 	var exception *clickhouse.Exception
 	switch {
 	case err == nil:
 		return nil
+	case errors.As(err, &exception) && exceeds(exception):
+		return &tooMuch{memory: exception.Code == memoryLimitExceeded, cause: err}
 	case errors.As(err, &exception) && unavailableCodes[exception.Code],
 		errors.As(err, &netErr),
 		errors.Is(err, io.EOF),
@@ -102,10 +129,16 @@ func classify(err error) error {
 	return err
 }
 
+// ClickHouse's errors that mean something to us.
+const (
+	tooManyRows         = 158
+	memoryLimitExceeded = 241
+)
+
 // unavailableCodes are ClickHouse's errors that pass: 159 TIMEOUT_EXCEEDED,
 // 202 TOO_MANY_SIMULTANEOUS_QUERIES, 209 SOCKET_TIMEOUT, 210 NETWORK_ERROR,
-// 241 MEMORY_LIMIT_EXCEEDED.
-var unavailableCodes = map[int32]bool{159: true, 202: true, 209: true, 210: true, 241: true}
+// 241 MEMORY_LIMIT_EXCEEDED (of the server).
+var unavailableCodes = map[int32]bool{159: true, 202: true, 209: true, 210: true, memoryLimitExceeded: true}
 
 // at writes an instant as a DateTime64(3, 'UTC') parameter.
 func at(name string, t time.Time) any {

@@ -115,7 +115,7 @@ func (c *chain) fill(rollup string) {
 		err := c.env.ClickHouse.QueryRow(c.Context(), `
 			SELECT count() > 0
 			FROM (SELECT src, max(koff) + 1 AS head FROM plays GROUP BY src) AS log
-			LEFT JOIN (SELECT toUInt32(val) AS src, max(wm) AS wm FROM `+rollup+` WHERE dim = '_wm' GROUP BY src) AS done USING src
+			LEFT JOIN (SELECT toUInt32OrZero(val) AS src, max(wm) AS wm FROM `+rollup+` WHERE dim = '_wm' GROUP BY src) AS done USING src
 			WHERE head > wm`).Scan(&behind)
 		if err != nil {
 			c.Fatal(err)

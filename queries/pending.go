@@ -10,14 +10,6 @@ import (
 
 var errPending = errors.New("not built yet")
 
-func (db *DB) Listeners(ctx context.Context, q topk.ChartQuery) (topk.Chart, error) {
-	return topk.Chart{}, errPending
-}
-
-func (db *DB) Approx(ctx context.Context, q topk.ChartQuery) (topk.ApproxChart, error) {
-	return topk.ApproxChart{}, errPending
-}
-
 func (db *DB) Compare(ctx context.Context, q topk.ComparisonQuery) (topk.Comparison, error) {
 	return topk.Comparison{}, errPending
 }

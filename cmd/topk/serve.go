@@ -36,6 +36,12 @@ type serveFlags struct {
 	ruleFlags
 	calendarFlags
 	pepperFlags
+	MaxScanRows    uint64 `help:"Refuse to compute what reads more rows than this, of the log and of rollups, in one statement; 0 is no limit." default:"500000000" env:"TOPK_MAX_SCAN_ROWS"`
+	MaxQueryMemory uint64 `help:"Refuse to compute what needs more MiB of ClickHouse's memory than this in one statement; 0 is no limit." default:"4096" env:"TOPK_MAX_QUERY_MEMORY"`
+}
+
+func (f serveFlags) limits() queries.Option {
+	return queries.WithLimits(queries.Limits{Rows: f.MaxScanRows, Memory: f.MaxQueryMemory << 20})
 }
 
 func (c *serveCommand) Validate() error {
@@ -62,7 +68,7 @@ func (c *serveCommand) serve(ctx context.Context, listener net.Listener, registr
 	}
 	starting, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
-	db, err := queries.Open(c.ClickhouseURL, c.calendar())
+	db, err := queries.Open(c.ClickhouseURL, c.calendar(), c.limits())
 	if err != nil {
 		return err
 	}

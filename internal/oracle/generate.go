@@ -94,10 +94,11 @@ func Plays(t *rapid.T, now time.Time, minLen, maxLen int) []topk.Play {
 // Filter draws a filter of up to three terms, most of which match some of the
 // plays that Play draws.
 func Filter(t *rapid.T) topk.Filter {
-	return topk.NewFilter(rapid.SliceOfN(rapid.Custom(term), 0, 3).Draw(t, "filter")...)
+	return topk.NewFilter(rapid.SliceOfN(rapid.Custom(Term), 0, 3).Draw(t, "filter")...)
 }
 
-func term(t *rapid.T) topk.Term {
+// Term draws a term of a Filter.
+func Term(t *rapid.T) topk.Term {
 	dim := rapid.SampledFrom(topk.Dimensions()).Draw(t, "dimension")
 	var values []string
 	switch dim {

@@ -81,20 +81,45 @@ func (o *Oracle) Plays() []topk.Play {
 // Chart counts the plays in span that satisfy f: the first k songs in chart
 // order, and the plays of all songs.
 func (o *Oracle) Chart(f topk.Filter, span topk.Span, k int) (entries []topk.Entry, totalPlays uint64) {
+	counts := map[string]uint64{}
+	o.each(f, span, func(p topk.Play) {
+		counts[p.SongID]++
+		totalPlays++
+	})
+	return ranked(counts, k), totalPlays
+}
+
+// Listeners is Chart by the users that played a song, each counted once.
+func (o *Oracle) Listeners(f topk.Filter, span topk.Span, k int) (entries []topk.Entry, totalPlays uint64) {
+	type listening struct{ song, user string }
+	seen, counts := map[listening]bool{}, map[string]uint64{}
+	o.each(f, span, func(p topk.Play) {
+		if l := (listening{p.SongID, p.UserID}); !seen[l] {
+			seen[l] = true
+			counts[p.SongID]++
+		}
+		totalPlays++
+	})
+	return ranked(counts, k), totalPlays
+}
+
+// each gives every play in span that counts and satisfies f.
+func (o *Oracle) each(f topk.Filter, span topk.Span, visit func(topk.Play)) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	counts := map[string]uint64{}
 	for _, p := range o.plays {
 		if o.counts(p.play) && span.Contains(p.play.Timestamp) && o.matches(p, f) {
-			counts[p.play.SongID]++
-			totalPlays++
+			visit(p.play)
 		}
 	}
-	for song, plays := range counts {
-		entries = append(entries, topk.Entry{SongID: song, Plays: plays})
+}
+
+func ranked(counts map[string]uint64, k int) (entries []topk.Entry) {
+	for song, n := range counts {
+		entries = append(entries, topk.Entry{SongID: song, Plays: n})
 	}
 	topk.RankEntries(entries)
-	return entries[:min(k, len(entries))], totalPlays
+	return entries[:min(k, len(entries))]
 }
 
 func (o *Oracle) counts(p topk.Play) bool { return p.Duration == nil || *p.Duration >= o.minSeconds }
