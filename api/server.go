@@ -98,6 +98,13 @@ type Limits struct {
 	AdminQueue time.Duration // its wait for one of AdminSlots. Default 2 s
 	AdminSlots int           // of them at once. Default 4
 
+	Streams         int           // open at once. Default 4096
+	StreamFeeds     int           // different charts in them. Default 256
+	StreamPoll      time.Duration // between two looks at a snapshot. Default 250 ms
+	StreamCompute   time.Duration // between two charts computed for a stream. Default 3 s
+	StreamHeartbeat time.Duration // between two comments. Default 15 s
+	StreamWrite     time.Duration // for a client to take what it is sent. Default 10 s
+
 	CheckTime time.Duration // of all checks together. Default 1 s
 	Origins   []string      // pages that may call the API. Default every one
 }
@@ -122,6 +129,12 @@ func (l Limits) withDefaults() Limits {
 	orDefault(&l.AdminTime, 30*time.Second)
 	orDefault(&l.AdminQueue, 2*time.Second)
 	orDefault(&l.AdminSlots, 4)
+	orDefault(&l.Streams, 4096)
+	orDefault(&l.StreamFeeds, 256)
+	orDefault(&l.StreamPoll, 250*time.Millisecond)
+	orDefault(&l.StreamCompute, 3*time.Second)
+	orDefault(&l.StreamHeartbeat, 15*time.Second)
+	orDefault(&l.StreamWrite, 10*time.Second)
 	orDefault(&l.CheckTime, time.Second)
 	if len(l.Origins) == 0 {
 		l.Origins = []string{"*"}
@@ -142,10 +155,12 @@ type Server struct {
 	clock   topk.Clock
 	log     *slog.Logger
 	metrics apiMetrics
+	streams *streams
 }
 
 // New makes the API. Whoever serves it sets the server's own timeouts for
-// headers, and for the connections of clients that stopped reading.
+// headers, and for the connections of clients that stopped reading, and calls
+// Close in the end.
 func New(cfg Config) (*Server, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, fmt.Errorf("api: %w", err)
@@ -165,6 +180,11 @@ func New(cfg Config) (*Server, error) {
 
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.handler.ServeHTTP(w, r) }
 
+// Close ends the streams, which last until their clients leave otherwise. All
+// other requests are answered as before. It is for http.Server's
+// RegisterOnShutdown, and may be called again.
+func (s *Server) Close() { s.streams.close() }
+
 func (s *Server) routes(cfg Config) (chi.Router, error) {
 	limits := cfg.Limits
 	compress, err := compress()
@@ -182,6 +202,7 @@ func (s *Server) routes(cfg Config) (chi.Router, error) {
 	if err != nil {
 		return nil, err
 	}
+	s.streams = newStreams(cfg, chartAPI.current)
 	songAPI := newSongAPI(cfg, charts, catalog)
 	document, err := documentHandler(describe(cfg))
 	if err != nil {
@@ -194,6 +215,7 @@ func (s *Server) routes(cfg Config) (chi.Router, error) {
 	r.MethodNotAllowed(s.handle(otherMethod))
 
 	r.Get(topPath, s.handle(chartAPI.top))
+	r.Get(streamPath, s.handle(s.streams.stream))
 	r.With(limitTime(limits.RequestTime)).Get(songPath, s.handle(songAPI.song))
 	r.Post(songsPath, s.handle(songAPI.upsert))
 	if cfg.Ingest != nil {

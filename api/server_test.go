@@ -184,6 +184,7 @@ func newService(t *testing.T, change ...func(*api.Config)) *service {
 	}
 	server := httptest.NewServer(handler)
 	t.Cleanup(func() {
+		handler.Close()
 		server.Close()
 		http.DefaultClient.CloseIdleConnections()
 	})

@@ -95,7 +95,8 @@ func (c *serveCommand) serve(ctx context.Context, listener net.Listener, registr
 	if err != nil {
 		return err
 	}
-	return serveHTTP(ctx, listener, server, log, ready)
+	defer server.Close() // before what the streams read
+	return serveHTTP(ctx, listener, server, log, ready, server.Close)
 }
 
 // Bounds of a connection. The handlers bound bodies and answers themselves.
@@ -105,13 +106,17 @@ const (
 	shutdownTimeout = 15 * time.Second
 )
 
-// serveHTTP answers until ctx ends, and lets requests under way finish.
-func serveHTTP(ctx context.Context, listener net.Listener, handler http.Handler, log *slog.Logger, ready func()) error {
+// serveHTTP answers until ctx ends, and lets requests under way finish. It calls
+// stopping before it waits for them: for those that would not end by themselves.
+func serveHTTP(ctx context.Context, listener net.Listener, handler http.Handler, log *slog.Logger, ready func(), stopping ...func()) error {
 	server := &http.Server{
 		Handler:           handler,
 		ReadHeaderTimeout: headerTimeout,
 		IdleTimeout:       idleTimeout,
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+	}
+	for _, f := range stopping {
+		server.RegisterOnShutdown(f)
 	}
 	failed := make(chan error, 1)
 	go func() { failed <- server.Serve(listener) }()
