@@ -93,6 +93,7 @@ func describe(cfg Config) *huma.OpenAPI {
 		d.rejected()
 	}
 	d.operations()
+	d.rateLimits()
 	if cfg.Ingest != nil {
 		cfg.Ingest.Describe(document)
 	}

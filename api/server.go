@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"strings"
 	"time"
 
@@ -105,6 +106,11 @@ type Limits struct {
 	StreamHeartbeat time.Duration // between two comments. Default 15 s
 	StreamWrite     time.Duration // for a client to take what it is sent. Default 10 s
 
+	Rate           int            // query requests a second from one address. Default 0, for no limit
+	RateBurst      int            // of them at once. Default 5 times as many
+	RateClients    int            // addresses that are told apart. Default 65,536
+	TrustedProxies []netip.Prefix // whose word on the client's address is taken. Default none
+
 	CheckTime time.Duration // of all checks together. Default 1 s
 	Origins   []string      // pages that may call the API. Default every one
 }
@@ -135,6 +141,8 @@ func (l Limits) withDefaults() Limits {
 	orDefault(&l.StreamCompute, 3*time.Second)
 	orDefault(&l.StreamHeartbeat, 15*time.Second)
 	orDefault(&l.StreamWrite, 10*time.Second)
+	orDefault(&l.RateBurst, 5*l.Rate)
+	orDefault(&l.RateClients, 1<<16)
 	orDefault(&l.CheckTime, time.Second)
 	if len(l.Origins) == 0 {
 		l.Origins = []string{"*"}
@@ -204,6 +212,10 @@ func (s *Server) routes(cfg Config) (chi.Router, error) {
 	}
 	s.streams = newStreams(cfg, chartAPI.current)
 	songAPI := newSongAPI(cfg, charts, catalog)
+	limitRate, err := limitRate(cfg)
+	if err != nil {
+		return nil, err
+	}
 	document, err := documentHandler(describe(cfg))
 	if err != nil {
 		return nil, err
@@ -214,9 +226,10 @@ func (s *Server) routes(cfg Config) (chi.Router, error) {
 	r.NotFound(s.handle(noRoute))
 	r.MethodNotAllowed(s.handle(otherMethod))
 
-	r.Get(topPath, s.handle(chartAPI.top))
-	r.Get(streamPath, s.handle(s.streams.stream))
-	r.With(limitTime(limits.RequestTime)).Get(songPath, s.handle(songAPI.song))
+	asked := r.With(limitRate)
+	asked.Get(topPath, s.handle(chartAPI.top))
+	asked.Get(streamPath, s.handle(s.streams.stream))
+	asked.With(limitTime(limits.RequestTime)).Get(songPath, s.handle(songAPI.song))
 	r.Post(songsPath, s.handle(songAPI.upsert))
 	if cfg.Ingest != nil {
 		cfg.Ingest.Routes(r)

@@ -148,6 +148,7 @@ type service struct {
 	store    *snapshot.Store
 	writer   *snapshot.Publisher
 	registry *prometheus.Registry
+	api      *api.Server
 	url      string
 
 	mu  sync.Mutex
@@ -178,13 +179,12 @@ func newService(t *testing.T, change ...func(*api.Config)) *service {
 	for _, f := range change {
 		f(&cfg)
 	}
-	handler, err := api.New(cfg)
-	if err != nil {
+	if s.api, err = api.New(cfg); err != nil {
 		t.Fatal(err)
 	}
-	server := httptest.NewServer(handler)
+	server := httptest.NewServer(s.api)
 	t.Cleanup(func() {
-		handler.Close()
+		s.api.Close()
 		server.Close()
 		http.DefaultClient.CloseIdleConnections()
 	})
