@@ -55,6 +55,7 @@ type Config struct {
 	Page      http.Handler     // answers at / and /assets/; nil for none
 	Checks    map[string]Check // of /readyz, by the name of what they reach
 	Clock     topk.Clock
+	Calendar  topk.Calendar        // where weeks begin
 	Registry  *prometheus.Registry // where metrics are kept and served from
 	Log       *slog.Logger         // nil for none
 	Limits    Limits               // zero fields take their default
@@ -88,6 +89,9 @@ type Limits struct {
 	UploadBytes int64         // one upload of songs. Default 16 MiB
 	UploadTime  time.Duration // for its body to arrive, and again for its writing. Default 30 s
 	UploadSlots int           // uploads at once. Default 4
+
+	ClosedCharts int           // closed charts kept in memory; one takes about 30 KB. Default 1024
+	ClosedFor    time.Duration // how long the latest revision is given without asking again. Default 10 s
 
 	CatalogQuery      time.Duration // one look-up of metadata. Default 500 ms
 	CatalogSlots      int           // look-ups at once. Default 4
@@ -127,6 +131,8 @@ func (l Limits) withDefaults() Limits {
 	orDefault(&l.UploadBytes, 16<<20)
 	orDefault(&l.UploadTime, 30*time.Second)
 	orDefault(&l.UploadSlots, 4)
+	orDefault(&l.ClosedCharts, 1024)
+	orDefault(&l.ClosedFor, 10*time.Second)
 	orDefault(&l.CatalogQuery, 500*time.Millisecond)
 	orDefault(&l.CatalogSlots, 4)
 	orDefault(&l.CatalogSongs, 100_000)
@@ -210,7 +216,7 @@ func (s *Server) routes(cfg Config) (chi.Router, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.streams = newStreams(cfg, chartAPI.current)
+	s.streams = newStreams(cfg, chartAPI.chart)
 	songAPI := newSongAPI(cfg, charts, catalog)
 	limitRate, err := limitRate(cfg)
 	if err != nil {

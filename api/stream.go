@@ -29,7 +29,7 @@ const streamRetry = 2 * time.Second
 // stream answers GET /v1/top/stream: the chart, and then what changes, until
 // the client leaves, does not read, or the server stops.
 func (s *streams) stream(w http.ResponseWriter, r *http.Request) error {
-	req, err := parseStreamRequest(r.URL.RawQuery)
+	req, err := parseStreamRequest(r.URL.RawQuery, s.calendar)
 	if err != nil {
 		return err
 	}
@@ -120,11 +120,11 @@ var streamParameters = append(
 )
 
 // parseStreamRequest refuses what names a chart that does not move.
-func parseStreamRequest(rawQuery string) (chartRequest, error) {
+func parseStreamRequest(rawQuery string, calendar topk.Calendar) (*chartRequest, error) {
 	if q := parseQuery(rawQuery, streamParameters); len(q.problems) > 0 {
-		return chartRequest{}, badParameters(q.problems)
+		return nil, badParameters(q.problems)
 	}
-	return parseChartRequest(rawQuery)
+	return parseChartRequest(rawQuery, calendar)
 }
 
 func (d describer) stream() {
@@ -146,23 +146,4 @@ func (d describer) stream() {
 			}}},
 		}}, http.StatusBadRequest, http.StatusServiceUnavailable),
 	})
-}
-
-// current is what GET /v1/top would answer now.
-func (a *chartAPI) current(ctx context.Context, req chartRequest) (answer.Chart, error) {
-	snap, err := a.snapshots.Get(ctx, req.filter, req.window)
-	if req.k <= topk.SnapshotSize && (!req.filter.Eager() || errors.Is(err, topk.ErrNotFound)) {
-		a.snapshots.Want(req.filter, req.window)
-	}
-	if err == nil && req.fits(snap.Chart) && !a.isStale(snap.Chart) {
-		return a.answer(ctx, req, snap.Chart, fromSnapshot, false), nil
-	}
-	chart, err := a.compute(ctx, req)
-	if err == nil {
-		return a.answer(ctx, req, chart, fromClickHouse, a.isStale(chart)), nil
-	}
-	if last, known := a.snapshots.Last(req.filter, req.window); known && req.fits(last.Chart) {
-		return a.answer(ctx, req, last.Chart, fromLastKnown, true), nil
-	}
-	return answer.Chart{}, err
 }

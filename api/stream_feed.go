@@ -16,7 +16,7 @@ import (
 )
 
 // A chartSource answers a request with the best chart there is now.
-type chartSource func(ctx context.Context, req chartRequest) (answer.Chart, error)
+type chartSource func(ctx context.Context, req *chartRequest) (answer.Chart, error)
 
 // A feedKey names the chart of a feed.
 type feedKey struct {
@@ -33,7 +33,7 @@ type feedKey struct {
 // what is still so.
 type feed struct {
 	key  feedKey
-	req  chartRequest
+	req  *chartRequest
 	stop context.CancelFunc
 
 	// Of streams.mu.
@@ -157,10 +157,11 @@ func event(name, id string, data []byte) []byte {
 
 // streams are the feeds with those who follow them.
 type streams struct {
-	source  chartSource
-	limits  Limits
-	clock   topk.Clock
-	metrics streamMetrics
+	source   chartSource
+	limits   Limits
+	clock    topk.Clock
+	calendar topk.Calendar
+	metrics  streamMetrics
 
 	ctx     context.Context // ends with close
 	cancel  context.CancelFunc
@@ -184,7 +185,7 @@ func newStreams(cfg Config, source chartSource) *streams {
 		Help: "Events sent to clients that stream a chart: whole charts, and changes.",
 	}, []string{"event"})
 	s := &streams{
-		source: source, limits: cfg.Limits, clock: cfg.Clock, feeds: map[feedKey]*feed{},
+		source: source, limits: cfg.Limits, clock: cfg.Clock, calendar: cfg.Calendar, feeds: map[feedKey]*feed{},
 		metrics: streamMetrics{
 			open: factory.NewGauge(prometheus.GaugeOpts{
 				Name: "topk_api_streams_open",
@@ -219,7 +220,7 @@ func (s *streams) close() {
 }
 
 // join gives the feed of the request's chart, to leave in the end.
-func (s *streams) join(req chartRequest) (*feed, error) {
+func (s *streams) join(req *chartRequest) (*feed, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.ctx.Err() != nil {
@@ -260,7 +261,7 @@ func (s *streams) leave(f *feed) {
 }
 
 // begin starts a feed. s.mu is held, as for end.
-func (s *streams) begin(key feedKey, req chartRequest) *feed {
+func (s *streams) begin(key feedKey, req *chartRequest) *feed {
 	ctx, stop := context.WithCancel(s.ctx)
 	f := &feed{key: key, req: req, stop: stop, news: make(chan struct{})}
 	s.feeds[key] = f

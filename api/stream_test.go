@@ -74,7 +74,7 @@ func (s *streaming) clock() time.Time {
 	return s.now
 }
 
-func (s *streaming) source(ctx context.Context, req chartRequest) (answer.Chart, error) {
+func (s *streaming) source(ctx context.Context, req *chartRequest) (answer.Chart, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.asked = append(s.asked, fmt.Sprint(req.key, " ", req.k))
