@@ -227,6 +227,11 @@ func (s *Server) routes(cfg Config) (chi.Router, error) {
 		return nil, err
 	}
 
+	docs, err := newDocs()
+	if err != nil {
+		return nil, err
+	}
+
 	r := chi.NewRouter()
 	r.Use(identify, s.observe, s.recoverPanics, shareWith(limits.Origins), compress, middleware.GetHead)
 	r.NotFound(s.handle(noRoute))
@@ -252,6 +257,7 @@ func (s *Server) routes(cfg Config) (chi.Router, error) {
 	r.Get(readyPath, s.handle(readiness(cfg.Checks, limits.CheckTime, s.log)))
 	r.Method(http.MethodGet, metricsPath, metricsHandler(cfg.Registry))
 	r.Get(documentPath, document)
+	docs.routes(r)
 	if cfg.Page != nil {
 		r.Method(http.MethodGet, "/", cfg.Page)
 		r.Method(http.MethodGet, "/assets/*", cfg.Page)

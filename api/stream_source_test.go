@@ -49,6 +49,7 @@ func TestStreamFallsBack(t *testing.T) {
 		}
 	}
 	until("the snapshot", func() bool { return chart.Source == "snapshot" && len(chart.Items) == 2 })
+	s.advance(time.Second)
 	s.publish(worldwide, topk.Last24h, map[string]uint64{"a": 2, "b": 3})
 	s.advance(time.Second) // only then is the copy in this process too old
 	until("the next one", func() bool { return chart.Items[0].SongID == "b" && chart.TotalPlays == 5 })
