@@ -106,3 +106,17 @@ func (w Window) At(now time.Time, cal Calendar) Span {
 		return Span{now.Truncate(time.Minute).Add(-w.length), end}
 	}
 }
+
+// Boundary is the instant at which the period in which t lies began: ranks on
+// the window's chart are compared with those on the chart as it stood then. A
+// period is an hour for the last hour, a week for this week, and a UTC day else.
+func (w Window) Boundary(t time.Time, cal Calendar) time.Time {
+	switch w {
+	case LastHour:
+		return t.UTC().Truncate(time.Hour)
+	case ThisWeek:
+		return w.At(t, cal).Start
+	default:
+		return t.UTC().Truncate(24 * time.Hour)
+	}
+}

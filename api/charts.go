@@ -1,10 +1,7 @@
 package api
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -26,28 +23,22 @@ import (
 
 const topPath = "/v1/top"
 
-const defaultK = 10
-
-// The sources of a chart.
-const (
-	fromSnapshot   = "snapshot"   // Redis, or this process's copy of it
-	fromClickHouse = "clickhouse" // computed for this request
-	fromLastKnown  = "last-known" // what Redis last had, while nothing else answers
-)
-
-// A chartAPI answers GET /v1/top.
+// A chartAPI answers GET /v1/top, and finds charts for the calls that tell of
+// them in another way: see resolve and chart.
 type chartAPI struct {
 	queries   Queries
 	snapshots *snapshot.Store
 	gate      *gate
 	catalog   *catalog
 	clock     topk.Clock
+	calendar  topk.Calendar
 	limits    Limits
 	log       *slog.Logger
 	metrics   apiMetrics
 
-	requests  *otter.Cache[string, chartRequest] // by query string
+	requests  *otter.Cache[string, *chartRequest] // by query string
 	computing singleflight.Group
+	closed    *otter.Cache[closedKey, closedEntry]
 	ready     *otter.Cache[readyKey, *readyChart]
 	retryAt   atomic.Int64 // see computeInstead; Unix nanoseconds, 0 while ClickHouse answers
 }
@@ -60,103 +51,31 @@ func newChartAPI(cfg Config, gate *gate, catalog *catalog, metrics apiMetrics) (
 	if err != nil {
 		return nil, fmt.Errorf("ready charts: %w", err)
 	}
-	requests, err := otter.New(&otter.Options[string, chartRequest]{MaximumSize: maxRememberedQueries})
+	requests, err := otter.New(&otter.Options[string, *chartRequest]{MaximumSize: maxRememberedQueries})
 	if err != nil {
 		return nil, fmt.Errorf("chart requests: %w", err)
+	}
+	closed, err := otter.New(&otter.Options[closedKey, closedEntry]{MaximumSize: cfg.Limits.ClosedCharts})
+	if err != nil {
+		return nil, fmt.Errorf("closed charts: %w", err)
 	}
 	promauto.With(cfg.Registry).NewCounterFunc(prometheus.CounterOpts{
 		Name: "topk_api_wants_dropped_total",
 		Help: "Times that the refresher was not told of a chart that is wanted: Redis was away, or too much was wanted at once.",
 	}, func() float64 { return float64(cfg.Snapshots.WantsDropped()) })
 	return &chartAPI{
-		queries: cfg.Queries, snapshots: cfg.Snapshots, gate: gate, catalog: catalog, clock: cfg.Clock,
-		limits: cfg.Limits, log: cfg.Log, metrics: metrics, requests: requests, ready: ready,
+		queries: cfg.Queries, snapshots: cfg.Snapshots, gate: gate, catalog: catalog, clock: cfg.Clock, calendar: cfg.Calendar,
+		limits: cfg.Limits, log: cfg.Log, metrics: metrics, requests: requests, closed: closed, ready: ready,
 	}, nil
-}
-
-// A chartRequest is what one asks of GET /v1/top.
-type chartRequest struct {
-	filter topk.Filter
-	window topk.Window
-	k      int
-	key    string // snapshot.TopKey
-}
-
-// parseChartRequest is strict: a parameter that is misspelt or given twice would
-// otherwise give the wrong chart without a word.
-func parseChartRequest(rawQuery string) (chartRequest, error) {
-	q := parseQuery(rawQuery, topParameters)
-	req := chartRequest{window: q.window(), k: defaultK}
-	var err error
-	if dim, given := q.values["dim"]; given {
-		if req.filter, err = topk.ParseFilter(dim); err != nil {
-			q.refuse("dim", err)
-		}
-	}
-	if k, given := q.values["k"]; given {
-		if req.k, err = strconv.Atoi(k); err != nil || req.k < 1 || req.k > topk.MaxK {
-			q.refuse("k", fmt.Errorf("must be a whole number from 1 to %d", topk.MaxK))
-		}
-	}
-	if len(q.problems) > 0 {
-		return chartRequest{}, badParameters(q.problems)
-	}
-	req.key = snapshot.TopKey(req.filter, req.window)
-	return req, nil
-}
-
-// window reads the window, which is either named or has two ends.
-func (q *query) window() (w topk.Window) {
-	name, named := q.values["window"]
-	_, hasFrom := q.values["from"]
-	_, hasTo := q.values["to"]
-	var err error
-	switch {
-	case named && (hasFrom || hasTo):
-		q.refuse("window", errors.New("must not be given with from and to"))
-	case named:
-		if w, err = topk.ParseWindow(name); err != nil {
-			q.refuse("window", err)
-		}
-	case !hasFrom && !hasTo:
-		return topk.Last24h
-	case !hasFrom:
-		q.refuse("from", errors.New("is required with to"))
-	case !hasTo:
-		q.refuse("to", errors.New("is required with from"))
-	default:
-		from, fromOK := q.instant("from")
-		to, toOK := q.instant("to")
-		if !fromOK || !toOK {
-			return w
-		}
-		if w, err = topk.Between(from, to); err != nil {
-			q.refuse("from", err)
-		}
-	}
-	return w
-}
-
-// instant reads integer epoch milliseconds or an RFC 3339 time.
-func (q *query) instant(name string) (t time.Time, ok bool) {
-	text := q.values[name]
-	if ms, err := strconv.ParseInt(text, 10, 64); err == nil {
-		return time.UnixMilli(ms).UTC(), true
-	}
-	t, err := time.Parse(time.RFC3339, text)
-	if err != nil {
-		q.refuse(name, errors.New("must be integer epoch milliseconds or an RFC 3339 time, in which + is written %2B"))
-	}
-	return t.UTC(), err == nil
 }
 
 // request is parseChartRequest, remembered: the same few charts are asked for
 // again and again.
-func (a *chartAPI) request(rawQuery string) (chartRequest, error) {
+func (a *chartAPI) request(rawQuery string) (*chartRequest, error) {
 	if req, ok := a.requests.GetIfPresent(rawQuery); ok {
 		return req, nil
 	}
-	req, err := parseChartRequest(rawQuery)
+	req, err := parseChartRequest(rawQuery, a.calendar)
 	if err == nil && len(rawQuery) <= maxRememberedQuery {
 		a.requests.Set(strings.Clone(rawQuery), req)
 	}
@@ -169,144 +88,61 @@ const (
 	maxRememberedQueries = 4096
 )
 
-// top answers with the best source there is: Redis, then ClickHouse, then what
-// Redis last had.
+// top answers GET /v1/top with the best source there is.
 func (a *chartAPI) top(w http.ResponseWriter, r *http.Request) error {
 	req, err := a.request(r.URL.RawQuery)
 	if err != nil {
 		return err
 	}
-	wanted := false
-	if !req.window.Fixed() {
-		snap, err := a.snapshots.Get(r.Context(), req.filter, req.window)
-		// Only for what a snapshot could answer. One that is kept on demand is
-		// wanted again with each request, or it would be given up.
-		wanted = req.k <= topk.SnapshotSize && (!req.filter.Eager() || errors.Is(err, topk.ErrNotFound))
-		if err == nil && req.fits(snap.Chart) {
-			if wanted {
-				a.snapshots.Want(req.filter, req.window)
-			}
-			if !a.isStale(snap.Chart) || !a.computeInstead(w, r, req) {
-				a.metrics.fromSnapshot.Inc()
-				a.writeReady(w, r, req, snap)
-			}
-			return nil
-		}
-		if err != nil && !errors.Is(err, topk.ErrNotFound) {
-			a.log.DebugContext(r.Context(), "no snapshot", requestID(w), "error", err)
+	format := req.format
+	if format == nil {
+		header := w.Header()
+		header["Vary"] = append(header["Vary"], "Accept")
+		if format, err = negotiate(r.Header["Accept"]); err != nil {
+			return err
 		}
 	}
-	ctx, cancel := context.WithTimeout(r.Context(), a.limits.RequestTime)
-	defer cancel()
-	err = a.topElsewhere(ctx, w, req)
-	if wanted && !errors.Is(err, topk.ErrInvalid) {
-		a.snapshots.Want(req.filter, req.window)
-	}
-	return err
-}
-
-// computeInstead answers with a computed chart in place of a snapshot that
-// stands still, as when the refresher is away, and reports whether it did. When
-// ClickHouse is away too, one request a second tries it, and the others do not
-// wait.
-func (a *chartAPI) computeInstead(w http.ResponseWriter, r *http.Request, req chartRequest) bool {
-	now := a.clock().UnixNano()
-	if at := a.retryAt.Load(); at != 0 && (now < at || !a.retryAt.CompareAndSwap(at, now+int64(retryAfter))) {
-		return false
-	}
-	ctx, cancel := context.WithTimeout(r.Context(), a.limits.InsteadOfStale)
-	defer cancel()
-	chart, err := a.compute(ctx, req)
-	if r.Context().Err() != nil { // the client has left: that says nothing of ClickHouse
-		return false
-	}
+	chart, err := a.resolve(identified(r.Context(), w), req)
 	if err != nil {
-		a.log.DebugContext(ctx, "serving a chart that stands still", requestID(w), "error", err)
-		a.retryAt.Store(a.clock().Add(retryAfter).UnixNano())
-		return false
-	}
-	a.retryAt.Store(0)
-	a.metrics.fromClickHouse.Inc()
-	a.writeOnce(ctx, w, req, chart, fromClickHouse)
-	return true
-}
-
-// retryAfter is how long ClickHouse is left alone for charts that a snapshot can
-// answer, after it did not.
-const retryAfter = time.Second
-
-// topElsewhere answers what Redis cannot.
-func (a *chartAPI) topElsewhere(ctx context.Context, w http.ResponseWriter, req chartRequest) error {
-	chart, err := a.compute(ctx, req)
-	if err == nil {
-		a.metrics.fromClickHouse.Inc()
-		a.writeOnce(ctx, w, req, chart, fromClickHouse)
-		return nil
-	}
-	if errors.Is(err, topk.ErrInvalid) || errors.Is(err, context.Canceled) {
 		return err
 	}
-	last, known := a.snapshots.Last(req.filter, req.window)
-	switch {
-	case known && req.fits(last.Chart):
-		a.log.DebugContext(ctx, "serving the last known chart", requestID(w), "error", err)
-		a.metrics.fromLastKnown.Inc()
-		a.writeOnce(ctx, w, req, last.Chart, fromLastKnown)
-		return nil
-	case known && errors.Is(err, topk.ErrUnavailable):
-		err = &problem{
-			status:     http.StatusServiceUnavailable,
-			detail:     fmt.Sprintf("only the first %d places can be given now; ask for so many, or try again", topk.SnapshotSize),
-			retryAfter: time.Second,
-			cause:      err,
+	ready := a.prepare(r.Context(), req, &chart, format)
+	header := w.Header()
+	header["Cache-Control"] = ready.lifetime
+	if ready.next != nil {
+		header["Link"] = ready.next
+	}
+	if ready.etag != nil {
+		header["Etag"] = ready.etag
+		if have := r.Header["If-None-Match"]; len(have) > 0 && matches(have, ready.etag[0]) {
+			w.WriteHeader(http.StatusNotModified)
+			return nil
 		}
 	}
-	a.metrics.fromNowhere.Inc()
-	return err
+	header["Content-Type"] = format.contentType
+	header["Content-Length"] = ready.length
+	_, _ = w.Write(ready.body) // fails when the client has left, who needs no answer
+	return nil
 }
 
-// fits reports whether the chart holds all that is asked for: enough entries,
-// or all there are.
-func (req chartRequest) fits(snapshot topk.Chart) bool {
-	return req.k <= topk.SnapshotSize || len(snapshot.Entries) < topk.SnapshotSize
-}
-
-// compute asks ClickHouse, once for all who want the same chart at the same
-// time. How many entries it gives hardly changes what a chart costs, so who
-// wants 10 shares with who wants 50.
-func (a *chartAPI) compute(ctx context.Context, req chartRequest) (topk.Chart, error) {
-	k := topk.SnapshotSize
-	if req.k > k {
-		k = topk.MaxK
+// chart is the answer to a request, for calls that hold a chart among others.
+func (a *chartAPI) chart(ctx context.Context, req *chartRequest) (answer.Chart, error) {
+	chart, err := a.resolve(ctx, req)
+	if err != nil {
+		return answer.Chart{}, err
 	}
-	detached := context.WithoutCancel(ctx)
-	key := req.key + " " + strconv.Itoa(k)
-	computing := a.computing.DoChan(key, func() (any, error) {
-		var chart topk.Chart
-		err := a.gate.pass(detached, func(ctx context.Context) (err error) {
-			chart, err = a.queries.Chart(ctx, topk.ChartQuery{Filter: req.filter, Window: req.window, K: k, Now: a.clock()})
-			return err
-		})
-		return chart, err
-	})
-	select {
-	case <-ctx.Done():
-		return topk.Chart{}, ctx.Err()
-	case result := <-computing:
-		if result.Err != nil {
-			return topk.Chart{}, fmt.Errorf("chart %s: %w", key, result.Err)
-		}
-		return result.Val.(topk.Chart), nil
-	}
+	told, _ := a.answer(ctx, req, &chart)
+	return told, nil
 }
 
 // A readyKey names an encoded chart.
 type readyKey struct {
-	chart string // snapshot.TopKey
-	k     int
+	chart  string // resolvedChart.key
+	k      int
+	format *chartFormat
 }
 
-// A readyChart is a snapshot in the form in which it is sent. Encoding costs
+// A readyChart is a chart in the form in which it is sent. Encoding costs
 // several times what sending does, and a hot chart is asked for many times
 // between two versions.
 type readyChart struct {
@@ -315,67 +151,69 @@ type readyChart struct {
 	edition uint64 // of the catalog
 	until   time.Time
 	body    []byte
-	etag    []string // headers; they are shared and must not be changed
-	length  []string
+	// Headers; they are shared and must not be changed. etag and next are nil for
+	// none.
+	etag, length, lifetime, next []string
 }
 
 // readyOverhead is about what a readyChart takes beside its body and key.
 const readyOverhead = 512
 
+// How long answers may be given again, by their kind.
 var (
-	jsonType         = []string{"application/json"}
-	snapshotLifetime = []string{"max-age=1, stale-while-revalidate=5"}
+	snapshotLifetime  = []string{"max-age=1, stale-while-revalidate=5"}
+	immutableLifetime = []string{"public, max-age=31536000, immutable"}
+	settledLifetime   = []string{"max-age=60"}
+	noLifetime        = []string{"no-store"}
 )
 
-// writeReady answers with a snapshot, encoded before if possible.
-func (a *chartAPI) writeReady(w http.ResponseWriter, r *http.Request, req chartRequest, snap snapshot.Snapshot) {
-	ready := a.prepare(r.Context(), req, snap)
-	header := w.Header()
-	header["Cache-Control"] = snapshotLifetime
-	header["Etag"] = ready.etag
-	if have := r.Header["If-None-Match"]; len(have) > 0 && matches(have, ready.etag[0]) {
-		w.WriteHeader(http.StatusNotModified)
-		return
-	}
-	header["Content-Type"] = jsonType
-	header["Content-Length"] = ready.length
-	_, _ = w.Write(ready.body) // fails when the client has left, who needs no answer
-}
+// settledAfter is when a stretch of time gets no plays any more, as good as
+// always: the gateway takes those of the last 7 days, unless it is told
+// otherwise.
+const settledAfter = 8 * 24 * time.Hour
 
-// prepare encodes a snapshot, unless that was done before with the same outcome.
-func (a *chartAPI) prepare(ctx context.Context, req chartRequest, snap snapshot.Snapshot) *readyChart {
-	key := readyKey{req.key, req.k}
-	stale, edition, now := a.isStale(snap.Chart), a.catalog.edition.Load(), a.clock()
-	ready, ok := a.ready.GetIfPresent(key)
-	if ok && ready.version == snap.Version && ready.stale == stale && ready.edition == edition && now.Before(ready.until) {
-		return ready
+// prepare encodes a chart, unless that was done before with the same outcome.
+func (a *chartAPI) prepare(ctx context.Context, req *chartRequest, chart *resolvedChart, format *chartFormat) *readyChart {
+	key := readyKey{chart.key, req.k, format}
+	edition, now := a.catalog.edition.Load(), a.clock()
+	if chart.version != 0 {
+		ready, ok := a.ready.GetIfPresent(key)
+		if ok && ready.version == chart.version && ready.stale == chart.stale && ready.edition == edition && now.Before(ready.until) {
+			return ready
+		}
 	}
-	body := encode(a.answer(ctx, req, snap.Chart, fromSnapshot, stale))
-	ready = &readyChart{
-		version: snap.Version, stale: stale, edition: edition, until: now.Add(a.limits.ReadyFor),
-		body: body, etag: []string{etagOf(snap.Version, body)}, length: []string{strconv.Itoa(len(body))},
+	told, titled := a.answer(ctx, req, chart)
+	body := format.encode(&told)
+	ready := &readyChart{
+		version: chart.version, stale: chart.stale, edition: edition, until: now.Add(a.limits.ReadyFor),
+		body: body, length: []string{strconv.Itoa(len(body))}, lifetime: lifetime(req, chart, titled, now),
 	}
-	a.ready.Set(key, ready)
+	if told.NextCursor != "" && format != jsonFormat { // which has it in the body
+		ready.next = []string{"<" + topPath + "?" + req.next(told.NextCursor) + `>; rel="next"`}
+	}
+	if chart.version != 0 {
+		ready.etag = []string{etagOf(chart.version, body)}
+		a.ready.Set(key, ready)
+	}
 	return ready
 }
 
-// writeOnce answers with a chart that is no snapshot of now: it has no version,
-// and is not to be kept by caches.
-func (a *chartAPI) writeOnce(ctx context.Context, w http.ResponseWriter, req chartRequest, chart topk.Chart, source string) {
-	stale := source == fromLastKnown || a.isStale(chart)
-	body := encode(a.answer(ctx, req, chart, source, stale))
-	w.Header().Set("Cache-Control", "no-store")
-	w.Header()["Content-Type"] = jsonType
-	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
-	_, _ = w.Write(body) // fails when the client has left, who needs no answer
+// lifetime says for how long the answer may be given again by caches. titled
+// tells whether the catalog could be asked for every song.
+func lifetime(req *chartRequest, chart *resolvedChart, titled bool, now time.Time) []string {
+	switch {
+	case chart.source == fromSnapshot:
+		return snapshotLifetime
+	case chart.source == fromClosed && req.revision != 0 && titled:
+		return immutableLifetime
+	case chart.source == fromClosed && chart.version != 0,
+		chart.source == fromClickHouse && chart.Window.Fixed() && now.Sub(chart.Span.End) > settledAfter:
+		return settledLifetime
+	}
+	return noLifetime
 }
 
-// isStale reports whether a chart that should move has stood still too long.
-func (a *chartAPI) isStale(chart topk.Chart) bool {
-	return !chart.Window.Fixed() && a.clock().Sub(chart.AsOf) > a.limits.StaleAfter
-}
-
-// etagOf is the snapshot's version, and a hash of what is sent: songs may be
+// etagOf is the chart's version, and a hash of what is sent: songs may be
 // corrected and a chart may grow stale within one version. It is weak because
 // the body may be compressed on its way.
 func etagOf(version uint64, body []byte) string {
@@ -394,61 +232,3 @@ func matches(headers []string, etag string) bool {
 	}
 	return false
 }
-
-// encode gives the JSON text. The values are ours and have no way to fail.
-func encode(answer any) []byte {
-	var text bytes.Buffer
-	encoder := json.NewEncoder(&text)
-	encoder.SetEscapeHTML(false)
-	if err := encoder.Encode(answer); err != nil {
-		panic(err)
-	}
-	return text.Bytes()
-}
-
-func newMetadata(song topk.Song) *answer.Metadata {
-	m := &answer.Metadata{
-		Title: song.Title, Artist: song.Artist, ArtistID: song.ArtistID, Genres: song.Genres, DurationMS: song.DurationMS,
-	}
-	if m.Genres == nil {
-		m.Genres = []string{}
-	}
-	return m
-}
-
-// answer puts the first k entries of a chart and their metadata together.
-func (a *chartAPI) answer(ctx context.Context, req chartRequest, chart topk.Chart, source string, stale bool) answer.Chart {
-	entries := chart.Entries[:min(req.k, len(chart.Entries))]
-	ids := make([]string, len(entries))
-	for i, e := range entries {
-		ids[i] = e.SongID
-	}
-	songs, err := a.catalog.find(ctx, ids)
-	if err != nil {
-		// A chart without titles is better than none.
-		a.log.DebugContext(ctx, "songs without metadata", "chart", req.key, "error", err)
-	}
-	items := make([]answer.Item, len(entries))
-	for i, e := range entries {
-		items[i] = answer.Item{Rank: e.Rank, SongID: e.SongID, Score: e.Plays}
-		if song, known := songs[e.SongID]; known {
-			items[i].Metadata = newMetadata(song)
-		}
-	}
-	return answer.Chart{
-		Dim:         req.filter.String(),
-		Window:      req.window.String(),
-		AsOf:        instant(chart.AsOf),
-		WindowStart: instant(chart.Span.Start),
-		WindowEnd:   instant(chart.Span.End),
-		Source:      source,
-		Stale:       stale,
-		Mode:        "exact",
-		RankBy:      "plays",
-		TotalPlays:  chart.TotalPlays,
-		Items:       items,
-	}
-}
-
-// instant writes a time as the API does: RFC 3339, in UTC, with milliseconds.
-func instant(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000Z07:00") }

@@ -13,8 +13,8 @@ type apiMetrics struct {
 	duration *prometheus.HistogramVec
 	querying prometheus.Gauge
 
-	fromSnapshot, fromClickHouse, fromLastKnown, fromNowhere prometheus.Counter
-	catalogHits, catalogMisses, catalogQueries               prometheus.Counter
+	fromSnapshot, fromClosed, fromClickHouse, fromLastKnown, fromNowhere prometheus.Counter
+	catalogHits, catalogMisses, catalogQueries                           prometheus.Counter
 }
 
 func newAPIMetrics(registry prometheus.Registerer) apiMetrics {
@@ -25,7 +25,7 @@ func newAPIMetrics(registry prometheus.Registerer) apiMetrics {
 	}, []string{"result"})
 	sources := factory.NewCounterVec(prometheus.CounterOpts{
 		Name: "topk_api_chart_source_total",
-		Help: "Charts served, by where they came from: snapshot, clickhouse, last-known, or none when they could not be.",
+		Help: "Charts served, by where they came from: snapshot, closed, clickhouse, last-known, or none when they could not be.",
 	}, []string{"source"})
 	return apiMetrics{
 		duration: factory.NewHistogramVec(prometheus.HistogramOpts{
@@ -34,6 +34,7 @@ func newAPIMetrics(registry prometheus.Registerer) apiMetrics {
 			Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10},
 		}, []string{"route", "code"}),
 		fromSnapshot:   sources.WithLabelValues(fromSnapshot),
+		fromClosed:     sources.WithLabelValues(fromClosed),
 		fromClickHouse: sources.WithLabelValues(fromClickHouse),
 		fromLastKnown:  sources.WithLabelValues(fromLastKnown),
 		fromNowhere:    sources.WithLabelValues("none"),

@@ -94,7 +94,9 @@ func (s *Server) observe(next http.Handler) http.Handler {
 			if status == 0 {
 				status = http.StatusOK // what net/http sends for nothing
 			}
-			s.metrics.duration.WithLabelValues(route, strconv.Itoa(status)).Observe(elapsed.Seconds())
+			if w.Header().Get("Content-Type") != streamType { // which lasts as long as the client likes
+				s.metrics.duration.WithLabelValues(route, strconv.Itoa(status)).Observe(elapsed.Seconds())
+			}
 			if s.log.Enabled(r.Context(), slog.LevelDebug) {
 				s.log.LogAttrs(r.Context(), slog.LevelDebug, "request",
 					requestID(w),
@@ -159,18 +161,29 @@ func shareWith(origins []string) func(http.Handler) http.Handler {
 	return cors.New(cors.Options{
 		AllowedOrigins: origins,
 		AllowedMethods: []string{http.MethodGet, http.MethodHead, http.MethodPost},
-		AllowedHeaders: []string{"Authorization", "Content-Type", "If-None-Match", "Traceparent", requestIDHeader},
-		ExposedHeaders: []string{"ETag", "Retry-After", requestIDHeader},
+		AllowedHeaders: []string{"Authorization", "Content-Type", "If-None-Match", lastEventIDHeader, "Traceparent", requestIDHeader},
+		ExposedHeaders: []string{"ETag", "Retry-After", rateLimitHeader, rateLimitPolicyHeader, requestIDHeader},
 		MaxAge:         int((10 * time.Minute).Seconds()),
 	}).Handler
 }
 
 // compress packs answers above about one network packet, by zstd or gzip as the
-// client prefers. ETags are weak because of it: the bytes differ by coding.
+// client prefers. ETags are weak because of it: the bytes differ by coding. A
+// stream is left alone: its events must not wait for each other, and a packer's
+// memory would be taken for as long as it lasts.
 func compress() (func(http.Handler) http.Handler, error) {
 	wrap, err := gzhttp.NewWrapper()
 	if err != nil {
 		return nil, fmt.Errorf("compression: %w", err)
 	}
-	return func(next http.Handler) http.Handler { return wrap(next) }, nil
+	return func(next http.Handler) http.Handler {
+		packed := wrap(next)
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path == streamPath {
+				next.ServeHTTP(w, r)
+				return
+			}
+			packed.ServeHTTP(w, r)
+		})
+	}, nil
 }

@@ -84,6 +84,7 @@ func describe(cfg Config) *huma.OpenAPI {
 	}
 	d := describer{document: document}
 	d.charts()
+	d.stream()
 	d.songs()
 	if cfg.Events != nil {
 		d.events()
@@ -92,6 +93,7 @@ func describe(cfg Config) *huma.OpenAPI {
 		d.rejected()
 	}
 	d.operations()
+	d.rateLimits()
 	if cfg.Ingest != nil {
 		cfg.Ingest.Describe(document)
 	}

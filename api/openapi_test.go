@@ -20,7 +20,7 @@ import (
 )
 
 // newDocumentedServer has every route there is, and no Redis.
-func newDocumentedServer(t *testing.T) *Server {
+func newDocumentedServer(t *testing.T, limits ...Limits) *Server {
 	t.Helper()
 	clock := func() time.Time { return time.Date(2025, 11, 24, 12, 0, 0, 0, time.UTC) }
 	store, err := snapshot.Open(t.Context(), "redis://127.0.0.1:1", snapshot.Options{Clock: clock})
@@ -39,13 +39,18 @@ func newDocumentedServer(t *testing.T) *Server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := New(Config{
+	cfg := Config{
 		Queries: twoSongs{}, Snapshots: store, Ingest: ingest, Page: http.NotFoundHandler(), Clock: clock,
 		Events: oneEvent{}, Rejects: oneReject{}, Registry: prometheus.NewRegistry(),
-	})
+	}
+	if len(limits) > 0 {
+		cfg.Limits = limits[0]
+	}
+	s, err := New(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(s.Close)
 	return s
 }
 
@@ -145,7 +150,7 @@ func TestOpenAPIHasEveryRoute(t *testing.T) {
 	}
 	for operation := range routed {
 		_, path, _ := strings.Cut(operation, " ")
-		page := path == "/" || path == "/assets/*"
+		page := path == "/" || path == "/assets/*" || path == docsPath || strings.HasPrefix(path, docsPath+"/")
 		// Ingest takes every method, to refuse all but POST.
 		refused := strings.HasPrefix(path, "/v1/events/") && documented["POST "+path]
 		if !page && !refused {
@@ -304,6 +309,7 @@ func TestOpenAPIDescribesTheAnswers(t *testing.T) {
 		{"GET", "/v1/top?k=5", "", topPath, 200},
 		{"GET", "/v1/top?from=1&to=2", "", topPath, 200},
 		{"GET", "/v1/top?k=x", "", topPath, 400},
+		{"GET", "/v1/top/stream?k=x", "", streamPath, 400},
 		{"GET", "/v1/songs/a", "", songPath, 200},
 		{"GET", "/v1/songs/b", "", songPath, 200},
 		{"GET", "/v1/songs/none", "", songPath, 404},
@@ -341,5 +347,32 @@ func TestOpenAPIDescribesTheAnswers(t *testing.T) {
 		for _, err := range result.Errors {
 			t.Errorf("%s %s: %v in %s", c.method, c.url, err, w.Body)
 		}
+	}
+}
+
+// The calls that are limited are those that say so.
+func TestOpenAPITellsWhatIsLimited(t *testing.T) {
+	s, doc := newDocumentedServer(t, Limits{Rate: 1, RateBurst: 1}), describe(Config{Events: oneEvent{}, Rejects: oneReject{}})
+	ask := func(url string) int {
+		w := httptest.NewRecorder()
+		s.ServeHTTP(w, httptest.NewRequest(http.MethodGet, url, nil))
+		return w.Code
+	}
+	ask(topPath) // all that there is
+	limited := 0
+	for path, item := range doc.Paths {
+		if item.Get == nil {
+			continue
+		}
+		_, told := item.Get.Responses["429"]
+		if got := ask(strings.NewReplacer("{", "", "}", "").Replace(path)) == http.StatusTooManyRequests; got != told {
+			t.Errorf("%s: limited %t, and documented %t", path, got, told)
+		}
+		if told {
+			limited++
+		}
+	}
+	if limited < 3 {
+		t.Errorf("only %d calls are limited", limited)
 	}
 }

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"fmt"
 	"net/url"
 	"slices"
 	"strings"
@@ -43,4 +44,45 @@ func parseQuery(rawQuery string, documented []*huma.Param) *query {
 // refuse says what is wrong with a parameter.
 func (q *query) refuse(name string, err error) {
 	q.problems = append(q.problems, fieldDetails("query."+name, err)...)
+}
+
+// given reports whether there is the parameter, written as its name, or as
+// name=value for just that value of it.
+func (q *query) given(parameter string) bool {
+	name, want, exactly := strings.Cut(parameter, "=")
+	value, given := q.values[name]
+	return given && (!exactly || value == want)
+}
+
+// apart refuses two parameters, written as for given, that contradict each
+// other, and reports whether they are there.
+func (q *query) apart(one, other string) bool {
+	if !q.given(one) || !q.given(other) {
+		return false
+	}
+	for _, p := range [][2]string{{one, other}, {other, one}} {
+		name, _, _ := strings.Cut(p[0], "=")
+		q.refuse(name, fmt.Errorf("must not be given with %s", p[1]))
+	}
+	return true
+}
+
+// require refuses a parameter that is given without the other, which it names.
+func (q *query) require(name, other string) {
+	if q.given(name) && !q.given(other) {
+		q.refuse(other, fmt.Errorf("is required with %s", name))
+	}
+}
+
+// choice reads a parameter that is one of a few words, the first of which is
+// the default.
+func (q *query) choice(name string, words ...string) string {
+	value, given := q.values[name]
+	if !given {
+		return words[0]
+	}
+	if !slices.Contains(words, value) {
+		q.refuse(name, fmt.Errorf("must be %s", strings.Join(words, " or ")))
+	}
+	return value
 }

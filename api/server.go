@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"strings"
 	"time"
 
@@ -54,6 +55,7 @@ type Config struct {
 	Page      http.Handler     // answers at / and /assets/; nil for none
 	Checks    map[string]Check // of /readyz, by the name of what they reach
 	Clock     topk.Clock
+	Calendar  topk.Calendar        // where weeks begin
 	Registry  *prometheus.Registry // where metrics are kept and served from
 	Log       *slog.Logger         // nil for none
 	Limits    Limits               // zero fields take their default
@@ -88,6 +90,9 @@ type Limits struct {
 	UploadTime  time.Duration // for its body to arrive, and again for its writing. Default 30 s
 	UploadSlots int           // uploads at once. Default 4
 
+	ClosedCharts int           // closed charts kept in memory; one takes about 30 KB. Default 1024
+	ClosedFor    time.Duration // how long the latest revision is given without asking again. Default 10 s
+
 	CatalogQuery      time.Duration // one look-up of metadata. Default 500 ms
 	CatalogSlots      int           // look-ups at once. Default 4
 	CatalogSongs      int           // songs kept in memory. Default 100,000
@@ -97,6 +102,18 @@ type Limits struct {
 	AdminTime  time.Duration // of a request of an operator, and of its statements. Default 30 s
 	AdminQueue time.Duration // its wait for one of AdminSlots. Default 2 s
 	AdminSlots int           // of them at once. Default 4
+
+	Streams         int           // open at once. Default 4096
+	StreamFeeds     int           // different charts in them. Default 256
+	StreamPoll      time.Duration // between two looks at a snapshot. Default 250 ms
+	StreamCompute   time.Duration // between two charts computed for a stream. Default 3 s
+	StreamHeartbeat time.Duration // between two comments. Default 15 s
+	StreamWrite     time.Duration // for a client to take what it is sent. Default 10 s
+
+	Rate           int            // query requests a second from one address. Default 0, for no limit
+	RateBurst      int            // of them at once. Default 5 times as many
+	RateClients    int            // addresses that are told apart. Default 65,536
+	TrustedProxies []netip.Prefix // whose word on the client's address is taken. Default none
 
 	CheckTime time.Duration // of all checks together. Default 1 s
 	Origins   []string      // pages that may call the API. Default every one
@@ -114,6 +131,8 @@ func (l Limits) withDefaults() Limits {
 	orDefault(&l.UploadBytes, 16<<20)
 	orDefault(&l.UploadTime, 30*time.Second)
 	orDefault(&l.UploadSlots, 4)
+	orDefault(&l.ClosedCharts, 1024)
+	orDefault(&l.ClosedFor, 10*time.Second)
 	orDefault(&l.CatalogQuery, 500*time.Millisecond)
 	orDefault(&l.CatalogSlots, 4)
 	orDefault(&l.CatalogSongs, 100_000)
@@ -122,6 +141,14 @@ func (l Limits) withDefaults() Limits {
 	orDefault(&l.AdminTime, 30*time.Second)
 	orDefault(&l.AdminQueue, 2*time.Second)
 	orDefault(&l.AdminSlots, 4)
+	orDefault(&l.Streams, 4096)
+	orDefault(&l.StreamFeeds, 256)
+	orDefault(&l.StreamPoll, 250*time.Millisecond)
+	orDefault(&l.StreamCompute, 3*time.Second)
+	orDefault(&l.StreamHeartbeat, 15*time.Second)
+	orDefault(&l.StreamWrite, 10*time.Second)
+	orDefault(&l.RateBurst, 5*l.Rate)
+	orDefault(&l.RateClients, 1<<16)
 	orDefault(&l.CheckTime, time.Second)
 	if len(l.Origins) == 0 {
 		l.Origins = []string{"*"}
@@ -142,10 +169,12 @@ type Server struct {
 	clock   topk.Clock
 	log     *slog.Logger
 	metrics apiMetrics
+	streams *streams
 }
 
 // New makes the API. Whoever serves it sets the server's own timeouts for
-// headers, and for the connections of clients that stopped reading.
+// headers, and for the connections of clients that stopped reading, and calls
+// Close in the end.
 func New(cfg Config) (*Server, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, fmt.Errorf("api: %w", err)
@@ -165,6 +194,11 @@ func New(cfg Config) (*Server, error) {
 
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.handler.ServeHTTP(w, r) }
 
+// Close ends the streams, which last until their clients leave otherwise. All
+// other requests are answered as before. It is for http.Server's
+// RegisterOnShutdown, and may be called again.
+func (s *Server) Close() { s.streams.close() }
+
 func (s *Server) routes(cfg Config) (chi.Router, error) {
 	limits := cfg.Limits
 	compress, err := compress()
@@ -182,8 +216,18 @@ func (s *Server) routes(cfg Config) (chi.Router, error) {
 	if err != nil {
 		return nil, err
 	}
+	s.streams = newStreams(cfg, chartAPI.chart)
 	songAPI := newSongAPI(cfg, charts, catalog)
+	limitRate, err := limitRate(cfg)
+	if err != nil {
+		return nil, err
+	}
 	document, err := documentHandler(describe(cfg))
+	if err != nil {
+		return nil, err
+	}
+
+	docs, err := newDocs()
 	if err != nil {
 		return nil, err
 	}
@@ -193,8 +237,10 @@ func (s *Server) routes(cfg Config) (chi.Router, error) {
 	r.NotFound(s.handle(noRoute))
 	r.MethodNotAllowed(s.handle(otherMethod))
 
-	r.Get(topPath, s.handle(chartAPI.top))
-	r.With(limitTime(limits.RequestTime)).Get(songPath, s.handle(songAPI.song))
+	asked := r.With(limitRate)
+	asked.Get(topPath, s.handle(chartAPI.top))
+	asked.Get(streamPath, s.handle(s.streams.stream))
+	asked.With(limitTime(limits.RequestTime)).Get(songPath, s.handle(songAPI.song))
 	r.Post(songsPath, s.handle(songAPI.upsert))
 	if cfg.Ingest != nil {
 		cfg.Ingest.Routes(r)
@@ -211,6 +257,7 @@ func (s *Server) routes(cfg Config) (chi.Router, error) {
 	r.Get(readyPath, s.handle(readiness(cfg.Checks, limits.CheckTime, s.log)))
 	r.Method(http.MethodGet, metricsPath, metricsHandler(cfg.Registry))
 	r.Get(documentPath, document)
+	docs.routes(r)
 	if cfg.Page != nil {
 		r.Method(http.MethodGet, "/", cfg.Page)
 		r.Method(http.MethodGet, "/assets/*", cfg.Page)

@@ -148,6 +148,7 @@ type service struct {
 	store    *snapshot.Store
 	writer   *snapshot.Publisher
 	registry *prometheus.Registry
+	api      *api.Server
 	url      string
 
 	mu  sync.Mutex
@@ -174,16 +175,16 @@ func newService(t *testing.T, change ...func(*api.Config)) *service {
 	}
 	t.Cleanup(s.store.Close)
 	s.writer = s.store.NewPublisher(snapshot.PublisherOptions{})
-	cfg := api.Config{Queries: s.truth, Snapshots: s.store, Clock: s.clock, Registry: s.registry}
+	cfg := api.Config{Queries: s.truth, Snapshots: s.store, Clock: s.clock, Calendar: topk.DefaultCalendar(), Registry: s.registry}
 	for _, f := range change {
 		f(&cfg)
 	}
-	handler, err := api.New(cfg)
-	if err != nil {
+	if s.api, err = api.New(cfg); err != nil {
 		t.Fatal(err)
 	}
-	server := httptest.NewServer(handler)
+	server := httptest.NewServer(s.api)
 	t.Cleanup(func() {
+		s.api.Close()
 		server.Close()
 		http.DefaultClient.CloseIdleConnections()
 	})

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -24,10 +25,29 @@ const startTimeout = 30 * time.Second
 
 type serveCommand struct {
 	Listen string `help:"Address of the API and the page." default:"127.0.0.1:8080" env:"TOPK_LISTEN"`
+	rateFlags
 	serveFlags
 	clickhouseFlags
 	brokerFlags
 	redisFlags
+}
+
+// rateFlags are not among the flags of "up", which serves one machine: all of
+// its clients have one address.
+type rateFlags struct {
+	RateLimit      int            `help:"Query requests a second from one address, after a pause five times as many; 0 for no limit." default:"100" env:"TOPK_RATE_LIMIT"`
+	TrustedProxies []netip.Prefix `help:"Networks of the proxies whose X-Forwarded-For is believed, as 10.0.0.0/8,fd00::/8." env:"TOPK_TRUSTED_PROXIES"`
+}
+
+func (f rateFlags) check() error {
+	if f.RateLimit < 0 || f.RateLimit > 1_000_000 {
+		return errors.New("--rate-limit must be 0 to 1000000")
+	}
+	return nil
+}
+
+func (f rateFlags) limits() api.Limits {
+	return api.Limits{Rate: f.RateLimit, TrustedProxies: f.TrustedProxies}
 }
 
 // serveFlags are those that "up" has too.
@@ -45,7 +65,7 @@ func (f serveFlags) limits() queries.Option {
 }
 
 func (c *serveCommand) Validate() error {
-	return errors.Join(c.topicFlags.check(), c.ruleFlags.check(), c.clickhouseFlags.check(), c.brokerFlags.check(),
+	return errors.Join(c.rateFlags.check(), c.topicFlags.check(), c.ruleFlags.check(), c.clickhouseFlags.check(), c.brokerFlags.check(),
 		c.redisFlags.check(), checkAddresses("--listen", []string{c.Listen}))
 }
 
@@ -95,13 +115,15 @@ func (c *serveCommand) serve(ctx context.Context, listener net.Listener, registr
 	}
 	defer finder.Close()
 	server, err := api.New(api.Config{
-		Queries: db, Events: finder, Rejects: db, Snapshots: store, Ingest: ingest, Page: page.Handler(), Clock: time.Now, Registry: registry, Log: log,
+		Queries: db, Events: finder, Rejects: db, Snapshots: store, Ingest: ingest, Page: page.Handler(),
+		Clock: time.Now, Calendar: c.calendar(), Registry: registry, Log: log, Limits: c.limits(),
 		Checks: map[string]api.Check{"clickhouse": db.Ping, "kafka": publisher.Ping, "redis": store.Ping},
 	})
 	if err != nil {
 		return err
 	}
-	return serveHTTP(ctx, listener, server, log, ready)
+	defer server.Close() // before what the streams read
+	return serveHTTP(ctx, listener, server, log, ready, server.Close)
 }
 
 // Bounds of a connection. The handlers bound bodies and answers themselves.
@@ -111,13 +133,17 @@ const (
 	shutdownTimeout = 15 * time.Second
 )
 
-// serveHTTP answers until ctx ends, and lets requests under way finish.
-func serveHTTP(ctx context.Context, listener net.Listener, handler http.Handler, log *slog.Logger, ready func()) error {
+// serveHTTP answers until ctx ends, and lets requests under way finish. It calls
+// stopping before it waits for them: for those that would not end by themselves.
+func serveHTTP(ctx context.Context, listener net.Listener, handler http.Handler, log *slog.Logger, ready func(), stopping ...func()) error {
 	server := &http.Server{
 		Handler:           handler,
 		ReadHeaderTimeout: headerTimeout,
 		IdleTimeout:       idleTimeout,
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+	}
+	for _, f := range stopping {
+		server.RegisterOnShutdown(f)
 	}
 	failed := make(chan error, 1)
 	go func() { failed <- server.Serve(listener) }()

@@ -118,7 +118,7 @@ func Start(ctx context.Context, cfg Config) (_ *System, err error) {
 	s.ClickHouse = s.process("clickhouse", s.engine(clickhouseEngine, clickhouse), answers("http://"+clickhouse+"/ping"))
 	s.Serve = s.process("serve", s.topk("serve", "--listen", serve, "--user-pepper-file", s.PepperFile,
 		"--clickhouse-url", s.throughProxy(APIClickHouse, s.ClickHouseURL), "--redis-url", s.throughProxy(APIRedis, s.RedisURL),
-		"--kafka-brokers", gatewayBroker), answers(s.URL+"/healthz"))
+		"--kafka-brokers", gatewayBroker, "--rate-limit", "0"), answers(s.URL+"/healthz"))
 	s.Refresh = s.Refresher("refresh", cfg.Topk)
 	s.flags = []string{
 		"--clickhouse-url", s.ClickHouseURL, "--kafka-brokers", s.Broker,

@@ -135,7 +135,7 @@ func (b *Board) Expire(span topk.Span, plays []Play) {
 // Advance moves the board to the end of a batch.
 func (b *Board) Advance(batch Batch) {
 	span := b.window.At(batch.AsOf, b.Calendar)
-	if b.loading == nil && boundary(b.window, batch.AsOf, b.Calendar).After(b.asOf) {
+	if b.loading == nil && b.window.Boundary(batch.AsOf, b.Calendar).After(b.asOf) {
 		b.rememberRanks()
 	}
 	if !b.rolling() && span.Start.After(b.span.Start) {

@@ -154,20 +154,6 @@ func (b *Board) Overtaken(p *Publication) {
 	c.published.Forget()
 }
 
-// boundary is the instant at which the period in which asOf lies began: ranks
-// are compared with those of before. A period is an hour of the last hour, a
-// week of this week, and a day else.
-func boundary(w topk.Window, asOf time.Time, cal topk.Calendar) time.Time {
-	switch w {
-	case topk.LastHour:
-		return asOf.Truncate(time.Hour)
-	case topk.ThisWeek:
-		return w.At(asOf, cal).Start
-	default:
-		return asOf.Truncate(24 * time.Hour)
-	}
-}
-
 // rememberRanks keeps the charts as they stand, when a new period begins.
 func (b *Board) rememberRanks() {
 	b.readGenres()
