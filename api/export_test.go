@@ -10,3 +10,9 @@ func ParseRejectedQuery(query string) (topk.RejectedCursor, error) {
 	_, after, _, err := parseRejectedRequest(query)
 	return after, err
 }
+
+// ChartsCursor is that of a page of charts that ends with dim.
+func ChartsCursor(dim string) string { return encodeChartsCursor(dim) }
+
+// ParseChartsCursor gives the chart of a cursor that is accepted.
+func ParseChartsCursor(text string) (dim string, err error) { return decodeChartsCursor(text) }

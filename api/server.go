@@ -54,6 +54,7 @@ type Config struct {
 	Page      http.Handler     // answers at / and /assets/; nil for none
 	Checks    map[string]Check // of /readyz, by the name of what they reach
 	Clock     topk.Clock
+	Calendar  topk.Calendar        // where weeks begin
 	Registry  *prometheus.Registry // where metrics are kept and served from
 	Log       *slog.Logger         // nil for none
 	Limits    Limits               // zero fields take their default
@@ -88,6 +89,9 @@ type Limits struct {
 	UploadTime  time.Duration // for its body to arrive, and again for its writing. Default 30 s
 	UploadSlots int           // uploads at once. Default 4
 
+	TrendFor time.Duration // how long a comparison is given without asking again. Default 5 s
+	ListFor  time.Duration // the same of the list of charts. Default 1 min
+
 	CatalogQuery      time.Duration // one look-up of metadata. Default 500 ms
 	CatalogSlots      int           // look-ups at once. Default 4
 	CatalogSongs      int           // songs kept in memory. Default 100,000
@@ -114,6 +118,8 @@ func (l Limits) withDefaults() Limits {
 	orDefault(&l.UploadBytes, 16<<20)
 	orDefault(&l.UploadTime, 30*time.Second)
 	orDefault(&l.UploadSlots, 4)
+	orDefault(&l.TrendFor, 5*time.Second)
+	orDefault(&l.ListFor, time.Minute)
 	orDefault(&l.CatalogQuery, 500*time.Millisecond)
 	orDefault(&l.CatalogSlots, 4)
 	orDefault(&l.CatalogSongs, 100_000)
@@ -183,6 +189,20 @@ func (s *Server) routes(cfg Config) (chi.Router, error) {
 		return nil, err
 	}
 	songAPI := newSongAPI(cfg, charts, catalog)
+	historyAPI := newHistoryAPI(cfg, charts, catalog)
+	sources := newMemorySources(cfg.Registry)
+	trendAPI, err := newTrendAPI(cfg, charts, catalog, sources)
+	if err != nil {
+		return nil, err
+	}
+	chartListAPI, err := newChartListAPI(cfg, charts, sources)
+	if err != nil {
+		return nil, err
+	}
+	artistAPI, err := newArtistAPI(cfg, charts, chartAPI, sources)
+	if err != nil {
+		return nil, err
+	}
 	document, err := documentHandler(describe(cfg))
 	if err != nil {
 		return nil, err
@@ -195,6 +215,13 @@ func (s *Server) routes(cfg Config) (chi.Router, error) {
 
 	r.Get(topPath, s.handle(chartAPI.top))
 	r.With(limitTime(limits.RequestTime)).Get(songPath, s.handle(songAPI.song))
+	timed := r.With(limitTime(limits.RequestTime))
+	timed.Get(trendingPath, s.handle(trendAPI.trending))
+	timed.Get(historyPath, s.handle(historyAPI.history))
+	timed.Get(songChartsPath, s.handle(historyAPI.charts))
+	timed.Get(chartsPath, s.handle(chartListAPI.charts))
+	timed.Get(datesPath, s.handle(chartListAPI.dates))
+	timed.Get(artistPath, s.handle(artistAPI.artist))
 	r.Post(songsPath, s.handle(songAPI.upsert))
 	if cfg.Ingest != nil {
 		cfg.Ingest.Routes(r)

@@ -174,7 +174,7 @@ func newService(t *testing.T, change ...func(*api.Config)) *service {
 	}
 	t.Cleanup(s.store.Close)
 	s.writer = s.store.NewPublisher(snapshot.PublisherOptions{})
-	cfg := api.Config{Queries: s.truth, Snapshots: s.store, Clock: s.clock, Registry: s.registry}
+	cfg := api.Config{Queries: s.truth, Snapshots: s.store, Clock: s.clock, Calendar: topk.DefaultCalendar(), Registry: s.registry}
 	for _, f := range change {
 		f(&cfg)
 	}

@@ -89,7 +89,8 @@ func (c *serveCommand) serve(ctx context.Context, listener net.Listener, registr
 	}
 	defer finder.Close()
 	server, err := api.New(api.Config{
-		Queries: db, Events: finder, Rejects: db, Snapshots: store, Ingest: ingest, Page: page.Handler(), Clock: time.Now, Registry: registry, Log: log,
+		Queries: db, Events: finder, Rejects: db, Snapshots: store, Ingest: ingest, Page: page.Handler(),
+		Clock: time.Now, Calendar: c.calendar(), Registry: registry, Log: log,
 		Checks: map[string]api.Check{"clickhouse": db.Ping, "kafka": publisher.Ping, "redis": store.Ping},
 	})
 	if err != nil {
