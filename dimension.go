@@ -144,6 +144,11 @@ func (f Filter) Terms() []Term {
 	return slices.Clone(f.terms)
 }
 
+// OfSongs is the filter without its terms of the play: what it says of songs.
+func (f Filter) OfSongs() Filter {
+	return NewFilter(slices.DeleteFunc(f.Terms(), func(t Term) bool { return !t.Dim.OfSong() })...)
+}
+
 // Eager reports whether every value's chart is kept fresh, in every named
 // window, whether it is asked for or not: those of one term, but for playlists,
 // albums and artists, of which there are too many.

@@ -16,3 +16,9 @@ func ReadChartCursor(text string) (string, error) {
 	c, err := parseChartCursor(text)
 	return c.String(), err
 }
+
+// ChartsCursor is that of a page of charts that ends with dim.
+func ChartsCursor(dim string) string { return encodeChartsCursor(dim) }
+
+// ParseChartsCursor gives the chart of a cursor that is accepted.
+func ParseChartsCursor(text string) (dim string, err error) { return decodeChartsCursor(text) }

@@ -45,7 +45,11 @@ func describe(cfg Config) *huma.OpenAPI {
 	d := describer{document: document}
 	d.charts()
 	d.stream()
+	d.trending()
 	d.songs()
+	d.history()
+	d.artists()
+	d.chartList()
 	if cfg.Events != nil {
 		d.events()
 	}

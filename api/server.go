@@ -92,6 +92,8 @@ type Limits struct {
 
 	ClosedCharts int           // closed charts kept in memory; one takes about 30 KB. Default 1024
 	ClosedFor    time.Duration // how long the latest revision is given without asking again. Default 10 s
+	TrendFor     time.Duration // how long a comparison is given without asking again. Default 5 s
+	ListFor      time.Duration // the same of the list of charts. Default 1 min
 
 	CatalogQuery      time.Duration // one look-up of metadata. Default 500 ms
 	CatalogSlots      int           // look-ups at once. Default 4
@@ -133,6 +135,8 @@ func (l Limits) withDefaults() Limits {
 	orDefault(&l.UploadSlots, 4)
 	orDefault(&l.ClosedCharts, 1024)
 	orDefault(&l.ClosedFor, 10*time.Second)
+	orDefault(&l.TrendFor, 5*time.Second)
+	orDefault(&l.ListFor, time.Minute)
 	orDefault(&l.CatalogQuery, 500*time.Millisecond)
 	orDefault(&l.CatalogSlots, 4)
 	orDefault(&l.CatalogSongs, 100_000)
@@ -218,6 +222,20 @@ func (s *Server) routes(cfg Config) (chi.Router, error) {
 	}
 	s.streams = newStreams(cfg, chartAPI.chart)
 	songAPI := newSongAPI(cfg, charts, catalog)
+	historyAPI := newHistoryAPI(cfg, charts, catalog)
+	sources := newMemorySources(cfg.Registry)
+	trendAPI, err := newTrendAPI(cfg, charts, catalog, sources)
+	if err != nil {
+		return nil, err
+	}
+	chartListAPI, err := newChartListAPI(cfg, charts, sources)
+	if err != nil {
+		return nil, err
+	}
+	artistAPI, err := newArtistAPI(cfg, charts, chartAPI, sources)
+	if err != nil {
+		return nil, err
+	}
 	limitRate, err := limitRate(cfg)
 	if err != nil {
 		return nil, err
@@ -240,7 +258,14 @@ func (s *Server) routes(cfg Config) (chi.Router, error) {
 	asked := r.With(limitRate)
 	asked.Get(topPath, s.handle(chartAPI.top))
 	asked.Get(streamPath, s.handle(s.streams.stream))
-	asked.With(limitTime(limits.RequestTime)).Get(songPath, s.handle(songAPI.song))
+	timed := asked.With(limitTime(limits.RequestTime))
+	timed.Get(trendingPath, s.handle(trendAPI.trending))
+	timed.Get(songPath, s.handle(songAPI.song))
+	timed.Get(historyPath, s.handle(historyAPI.history))
+	timed.Get(songChartsPath, s.handle(historyAPI.charts))
+	timed.Get(artistPath, s.handle(artistAPI.artist))
+	timed.Get(chartsPath, s.handle(chartListAPI.charts))
+	timed.Get(datesPath, s.handle(chartListAPI.dates))
 	r.Post(songsPath, s.handle(songAPI.upsert))
 	if cfg.Ingest != nil {
 		cfg.Ingest.Routes(r)

@@ -8,11 +8,8 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/url"
-	"unicode/utf8"
 
 	"github.com/danielgtaylor/huma/v2"
-	"github.com/go-chi/chi/v5"
 
 	"github.com/topk-charts/topk"
 	"github.com/topk-charts/topk/api/answer"
@@ -92,18 +89,8 @@ func noSong(id string) *problem {
 	}
 }
 
-// songIDOf gives the path's song id, and whether there can be such a song. The
-// router matches the escaped path when there is one, such as for an id with a
-// slash, and the plain one otherwise.
-func songIDOf(r *http.Request) (id string, ok bool) {
-	id = chi.URLParam(r, "songId")
-	if r.URL.RawPath != "" {
-		if plain, err := url.PathUnescape(id); err == nil {
-			id = plain
-		}
-	}
-	return id, len(id) <= topk.MaxSongID && utf8.ValidString(id)
-}
+// songIDOf gives the path's song id, and whether there can be such a song.
+func songIDOf(r *http.Request) (id string, ok bool) { return pathID(r, "songId", topk.MaxSongID) }
 
 // SongsUpserted answers an upload of songs.
 type SongsUpserted struct {

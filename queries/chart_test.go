@@ -22,12 +22,12 @@ import (
 // unevenChain is a chain whose rollups are at different places of the log: what
 // was counted by day, what by hour, and what lies beyond, in sources that have
 // moved unevenly.
-func unevenChain(t *testing.T) *chain {
+func unevenChain(t testing.TB, seed int) *chain {
 	t.Helper()
 	c := newChain(t)
 	c.exec("SYSTEM STOP VIEW rollup_hour_fill")
 	c.exec("SYSTEM STOP VIEW rollup_day_fill")
-	plays := randomPlays(1, 12_000)
+	plays := randomPlays(seed, 12_000)
 	part := func(from, to int, srcs ...uint32) {
 		for i, src := range srcs {
 			n := (to - from) / len(srcs)
@@ -91,13 +91,13 @@ func (c *chain) ask(n int, compare func(question)) {
 
 // Charts of random windows and every kind of filter equal the brute-force count.
 func TestChartEqualsTheCountOfPlays(t *testing.T) {
-	c := unevenChain(t)
+	c := unevenChain(t, 1)
 	c.ask(1000, func(q question) { c.compare(q.filter, q.window) })
 }
 
 // So do charts by listeners, and pages put together, whatever their length.
 func TestListenersAndPagesEqualTheCountOfPlays(t *testing.T) {
-	c := unevenChain(t)
+	c := unevenChain(t, 1)
 	var asked atomic.Int64
 	c.ask(150, func(q question) {
 		span, size := q.window.At(now, topk.DefaultCalendar()), 1+int(asked.Add(1))%5
@@ -135,7 +135,7 @@ func TestListenersAndPagesEqualTheCountOfPlays(t *testing.T) {
 // A page begins beyond what is asked for, also where there is no such entry any
 // more, and its ranks count the songs that are ahead.
 func TestPageBeyondAnEntryThatIsGone(t *testing.T) {
-	c := unevenChain(t)
+	c := unevenChain(t, 1)
 	all, _ := c.oracle.Chart(topk.Filter{}, topk.Last7d.At(now, topk.DefaultCalendar()), topk.MaxK)
 	third := all[2]
 	for _, after := range []topk.Entry{
@@ -156,7 +156,7 @@ func TestPageBeyondAnEntryThatIsGone(t *testing.T) {
 
 // With a counter for each song, estimates are the counts.
 func TestApproxOfFewSongsIsExact(t *testing.T) {
-	c := unevenChain(t)
+	c := unevenChain(t, 1)
 	c.ask(100, func(q question) {
 		got := c.approx(q, 4)
 		if want, _ := c.oracle.Chart(q.filter, got.Span, 4); !slices.Equal(got.Entries, want) {

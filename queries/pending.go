@@ -10,22 +10,6 @@ import (
 
 var errPending = errors.New("not built yet")
 
-func (db *DB) Compare(ctx context.Context, q topk.ComparisonQuery) (topk.Comparison, error) {
-	return topk.Comparison{}, errPending
-}
-
-func (db *DB) SongHistory(ctx context.Context, q topk.HistoryQuery) ([]topk.HistoryPoint, error) {
-	return nil, errPending
-}
-
-func (db *DB) Values(ctx context.Context, dim topk.Dimension) ([]string, error) {
-	return nil, errPending
-}
-
-func (db *DB) Artist(ctx context.Context, artistID string) (topk.Artist, error) {
-	return topk.Artist{}, errPending
-}
-
 func (db *DB) Closed(ctx context.Context, f topk.Filter, p topk.Period, date time.Time, revision int) (topk.ClosedChart, error) {
 	return topk.ClosedChart{}, errPending
 }

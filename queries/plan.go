@@ -56,11 +56,14 @@ func (p plan) oldestRaw() (oldest time.Time, raw bool) {
 }
 
 // args binds the plan's bounds.
-func (p plan) args() []any {
+func (p plan) args() []any { return p.argsOf("") }
+
+// argsOf binds the bounds of one of several plans of a statement.
+func (p plan) argsOf(suffix string) []any {
 	return []any{
-		at("from", p.from), at("hourFrom", p.hourFrom), at("dayFrom", p.dayFrom),
-		at("dayTo", p.dayTo), at("hourTo", p.hourTo), at("to", p.to),
-		at("atFrom", p.atFrom()),
+		at("from"+suffix, p.from), at("hourFrom"+suffix, p.hourFrom), at("dayFrom"+suffix, p.dayFrom),
+		at("dayTo"+suffix, p.dayTo), at("hourTo"+suffix, p.hourTo), at("to"+suffix, p.to),
+		at("atFrom"+suffix, p.atFrom()),
 	}
 }
 

@@ -81,6 +81,7 @@ type Trend struct {
 	AsOf           string      `json:"asOf" format:"date-time"`
 	WindowStart    string      `json:"windowStart" format:"date-time"`
 	WindowEnd      string      `json:"windowEnd" format:"date-time"`
+	Stale          bool        `json:"stale" doc:"The last answer known, while there is no newer one to be had"`
 	ReferenceDim   string      `json:"referenceDim" doc:"The filter of the reference"`
 	ReferenceStart string      `json:"referenceStart" format:"date-time"`
 	ReferenceEnd   string      `json:"referenceEnd" format:"date-time"`
@@ -153,6 +154,7 @@ type Artist struct {
 
 // Charts answers GET /v1/charts.
 type Charts struct {
+	Stale      bool        `json:"stale" doc:"The last list known, while there is no newer one to be had"`
 	Items      []ChartName `json:"items" nullable:"false" maxItems:"1000"`
 	NextCursor string      `json:"nextCursor,omitempty" doc:"The cursor of what follows; absent at the end"`
 }

@@ -60,7 +60,7 @@ type serveFlags struct {
 	MaxQueryMemory uint64 `help:"Refuse to compute what needs more MiB of ClickHouse's memory than this in one statement; 0 is no limit." default:"4096" env:"TOPK_MAX_QUERY_MEMORY"`
 }
 
-func (f serveFlags) limits() queries.Option {
+func (f serveFlags) queryLimits() queries.Option {
 	return queries.WithLimits(queries.Limits{Rows: f.MaxScanRows, Memory: f.MaxQueryMemory << 20})
 }
 
@@ -88,7 +88,7 @@ func (c *serveCommand) serve(ctx context.Context, listener net.Listener, registr
 	}
 	starting, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
-	db, err := queries.Open(c.ClickhouseURL, c.calendar(), c.limits())
+	db, err := queries.Open(c.ClickhouseURL, c.calendar(), c.queryLimits())
 	if err != nil {
 		return err
 	}
@@ -116,7 +116,7 @@ func (c *serveCommand) serve(ctx context.Context, listener net.Listener, registr
 	defer finder.Close()
 	server, err := api.New(api.Config{
 		Queries: db, Events: finder, Rejects: db, Snapshots: store, Ingest: ingest, Page: page.Handler(),
-		Clock: time.Now, Calendar: c.calendar(), Registry: registry, Log: log, Limits: c.limits(),
+		Clock: time.Now, Calendar: c.calendar(), Registry: registry, Log: log, Limits: c.rateFlags.limits(),
 		Checks: map[string]api.Check{"clickhouse": db.Ping, "kafka": publisher.Ping, "redis": store.Ping},
 	})
 	if err != nil {
