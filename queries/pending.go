@@ -3,7 +3,6 @@ package queries
 import (
 	"context"
 	"errors"
-	"time"
 
 	"github.com/topk-charts/topk"
 )
@@ -32,20 +31,4 @@ func (db *DB) Values(ctx context.Context, dim topk.Dimension) ([]string, error) 
 
 func (db *DB) Artist(ctx context.Context, artistID string) (topk.Artist, error) {
 	return topk.Artist{}, errPending
-}
-
-func (db *DB) Closed(ctx context.Context, f topk.Filter, p topk.Period, date time.Time, revision int) (topk.ClosedChart, error) {
-	return topk.ClosedChart{}, errPending
-}
-
-func (db *DB) ClosedDates(ctx context.Context, f topk.Filter, p topk.Period, before time.Time, k int) ([]topk.ClosedDate, error) {
-	return nil, errPending
-}
-
-func (db *DB) SongPlaces(ctx context.Context, songID string, p topk.Period, date time.Time) ([]topk.ChartPlace, error) {
-	return nil, errPending
-}
-
-func (db *DB) SongRanks(ctx context.Context, songID string, f topk.Filter, p topk.Period, span topk.Span) ([]topk.ChartPlace, error) {
-	return nil, errPending
 }
