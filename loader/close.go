@@ -20,6 +20,9 @@ import (
 // closing is the lock of whoever closes charts.
 const closing = "closing"
 
+// publishTimeout bounds the one statement that is not given up.
+const publishTimeout = time.Minute
+
 // A period that is over is looked at again when it is twice as old as at the
 // last look, but not more often than hourly and not less often than daily: most
 // of what comes late comes soon, and revisions stay few.
@@ -111,16 +114,16 @@ func (c *Closer) Once(ctx context.Context) (Closed, error) {
 	return c.under(lock, topk.Periods(), func(w *walk, d *date) (bool, error) { return w.due(d) })
 }
 
-// CloseBetween closes every period of the kinds that has begun in [from, to] and
-// is over, whether anything seems to have changed or not, and then those later
-// ones whose movement may be another.
+// CloseBetween closes every period of the kinds that has a part in the days from
+// and to, and is over, whether anything seems to have changed or not, and then
+// those later ones whose movement may be another.
 func (c *Closer) CloseBetween(ctx context.Context, kinds []topk.Period, from, to time.Time) (Closed, error) {
 	lock, err := tablelock.Take(ctx, c.lock, closing)
 	if err != nil {
 		return Closed{}, err
 	}
 	return c.under(lock, kinds, func(w *walk, d *date) (bool, error) {
-		asked := !d.span.Start.Before(from) && !d.span.Start.After(to)
+		asked := d.span.End.After(from) && !d.span.Start.After(to)
 		return asked || d.known() && w.stale(d), nil
 	})
 }
@@ -344,7 +347,10 @@ func (w *walk) close(d *date, behind, total int64) error {
 			if err := w.held.StillHeld(w.ctx); err != nil {
 				return err
 			}
-			return w.DB.PublishCharts(w.ctx, c, counted)
+			// It must not go on in ClickHouse when the lock is given back.
+			ctx, cancel := context.WithTimeout(context.WithoutCancel(w.ctx), publishTimeout)
+			defer cancel()
+			return w.DB.PublishCharts(ctx, c, counted)
 		})
 		d.began = c.ClosedAt
 	}

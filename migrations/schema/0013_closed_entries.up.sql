@@ -16,6 +16,10 @@ CREATE TABLE IF NOT EXISTS closed_entries
     streak       UInt32, -- for how many of them without a break
     movement     LowCardinality(String), -- new, up, down, same, re-entry
 
+    -- A song on a chart, as a number: whoever looks for many of these in all of
+    -- history reads little else.
+    way          UInt64 MATERIALIZED cityHash64(toString(dim), val, songId),
+
     -- Where a song is, without reading the charts it is not on.
     PROJECTION by_song (SELECT _part_offset ORDER BY (period, songId, date))
 )

@@ -8,7 +8,8 @@ CREATE TABLE IF NOT EXISTS closing_counts
     rank       UInt16,
     songId     String,
     plays      UInt64,
-    totalPlays UInt64 -- of the chart
+    totalPlays UInt64, -- of the chart
+    way        UInt64 MATERIALIZED cityHash64(toString(dim), val, songId) -- as in closed_entries
 )
 ENGINE = MergeTree
 ORDER BY (dim, val, rank)
