@@ -7,7 +7,7 @@
 INSERT INTO closing_counts (dim, val, closedAt, rank, songId, plays, totalPlays)
 WITH
 {{template "watermarks"}},
-    (SELECT throwIf(max(behind), 'behind') FROM ({{template "prefix"}})) AS torn
+    (SELECT throwIf(countIf(behind) > 0, 'behind') FROM ({{template "prefix"}})) AS torn
 SELECT
     {chart:String} AS dim, val, {closedAt:DateTime64(3, 'UTC')} AS closedAt,
     rank, song.2 AS songId, song.1 AS plays, totalPlays
