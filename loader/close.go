@@ -131,6 +131,15 @@ func (c *Closer) CloseBetween(ctx context.Context, kinds []topk.Period, from, to
 func (c *Closer) under(lock *tablelock.Lock, kinds []topk.Period, due func(*walk, *date) (bool, error)) (_ Closed, err error) {
 	defer func() { err = errors.Join(err, lock.Release()) }()
 	w := &walk{Closer: c, ctx: lock.Context(), held: lock, now: c.Clock().UTC()}
+	if w.first, err = c.DB.FirstDay(w.ctx); err != nil {
+		return w.closed, fmt.Errorf("close charts: %w", err)
+	}
+	if w.runs, err = c.DB.CloseRuns(w.ctx); err != nil {
+		return w.closed, fmt.Errorf("close charts: %w", err)
+	}
+	for _, r := range w.runs {
+		w.last = latest(w.last, r.ClosedAt)
+	}
 	for _, kind := range kinds {
 		if err := w.run(kind, due); err != nil {
 			return w.closed, fmt.Errorf("close charts: %w", err)
@@ -145,6 +154,8 @@ type walk struct {
 	ctx    context.Context
 	held   *tablelock.Lock
 	now    time.Time // when it began
+	first  time.Time // day with plays; zero when there are none
+	runs   []queries.CloseRun
 	last   time.Time // the latest instant any run has used
 	began  time.Time // the latest of the earlier dates'
 	inputs *queries.CloseInputs
@@ -162,10 +173,7 @@ type date struct {
 func (d *date) known() bool { return !d.done.ClosedAt.IsZero() || !d.began.IsZero() }
 
 func (w *walk) run(kind topk.Period, due func(*walk, *date) (bool, error)) error {
-	dates, err := w.dates(kind)
-	if err != nil {
-		return err
-	}
+	dates := w.dates(kind)
 	w.began = time.Time{}
 	for i, d := range dates {
 		do, err := due(w, d)
@@ -191,18 +199,10 @@ func (w *walk) run(kind topk.Period, due func(*walk, *date) (bool, error)) error
 
 // dates gives every date of the period that is over, from the first day with
 // plays or the first date ever closed on.
-func (w *walk) dates(kind topk.Period) ([]*date, error) {
-	first, err := w.DB.FirstDay(w.ctx)
-	if err != nil {
-		return nil, err
-	}
-	runs, err := w.DB.CloseRuns(w.ctx)
-	if err != nil {
-		return nil, err
-	}
+func (w *walk) dates(kind topk.Period) []*date {
+	first := w.first
 	known := map[time.Time]*date{}
-	for _, r := range runs {
-		w.last = latest(w.last, r.ClosedAt)
+	for _, r := range w.runs {
 		if r.Period != kind {
 			continue
 		}
@@ -221,10 +221,10 @@ func (w *walk) dates(kind topk.Period) ([]*date, error) {
 			d.done = r
 		}
 	}
-	var dates []*date
 	if first.IsZero() {
-		return nil, nil
+		return nil
 	}
+	var dates []*date
 	for span := kind.Containing(first, w.Calendar); !w.now.Before(span.End.Add(w.Lateness)); span = kind.After(span) {
 		d := known[span.Start]
 		if d == nil {
@@ -233,7 +233,7 @@ func (w *walk) dates(kind topk.Period) ([]*date, error) {
 		d.period, d.span = kind, span
 		dates = append(dates, d)
 	}
-	return dates, nil
+	return dates
 }
 
 // stale tells whether the date was left by a run that was killed, or its
