@@ -203,7 +203,7 @@ func (c *closedChain) check() map[string]topk.ClosedChart {
 	}
 	for _, p := range topk.Periods() {
 		for span := p.Containing(c.firstDay(), topk.DefaultCalendar()); !c.now.Before(span.End.Add(10 * time.Minute)); span = p.After(span) {
-			for _, song := range []string{"s1", "S2", "t007", "nobody"} {
+			for _, song := range []string{"s1", "nobody"} {
 				got, err := c.db.SongPlaces(c.Context(), song, p, span.Start)
 				if err != nil {
 					c.Error(err)
@@ -239,17 +239,17 @@ func (c *closedChain) checkDates(f topk.Filter, p topk.Period, want []time.Time)
 	var got []time.Time
 	var before time.Time
 	for { // by pages
-		page, err := c.db.ClosedDates(c.Context(), f, p, before, 3)
+		page, err := c.db.ClosedDates(c.Context(), f, p, before, 6)
 		if err != nil {
 			c.Fatal(err)
 		}
 		for _, d := range page {
 			got = append(got, d.Date)
 		}
-		if len(page) < 3 {
+		if len(page) < 6 {
 			break
 		}
-		before = page[2].Date
+		before = page[5].Date
 	}
 	if !slices.EqualFunc(got, want, time.Time.Equal) {
 		c.Errorf("dates of %s %s:\n got %v\nwant %v", f, p, got, want)
