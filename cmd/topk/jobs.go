@@ -25,12 +25,14 @@ const reconcileTimeout = 30 * time.Minute
 type scheduleCommand struct {
 	Listen    string         `help:"Address of /metrics and /healthz." default:"127.0.0.1:8082" env:"TOPK_LOAD_LISTEN"`
 	Reconcile reconcileFlags `embed:"" prefix:"reconcile-"`
+	Close     closeFlags     `embed:"" prefix:"close-"`
+	calendarFlags
 	chainFlags
 	redisFlags
 }
 
 func (c *scheduleCommand) Validate() error {
-	return errors.Join(c.Reconcile.check(), c.chainFlags.check(), c.redisFlags.check(), checkAddresses("--listen", []string{c.Listen}))
+	return errors.Join(c.Reconcile.check(), c.Close.check(), c.chainFlags.check(), c.redisFlags.check(), checkAddresses("--listen", []string{c.Listen}))
 }
 
 func (c *scheduleCommand) Run(ctx context.Context, log *slog.Logger) error {
@@ -46,12 +48,17 @@ func (c *scheduleCommand) run(ctx context.Context, registry *prometheus.Registry
 		return err
 	}
 	defer func() { err = errors.Join(err, closeReconcile()) }()
+	closing, closeClosing, err := c.Close.job(c.clickhouseFlags, c.calendarFlags, registry, log)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, closeClosing()) }()
 	admin, err := kafkaAdmin(c.KafkaBrokers)
 	if err != nil {
 		return err
 	}
 	defer admin.Close()
-	return runJobs(ctx, registry, log, reconcile, c.rewire(log), c.revive(admin, registry, log))
+	return runJobs(ctx, registry, log, reconcile, closing, c.rewire(log), c.revive(admin, registry, log))
 }
 
 func runJobs(ctx context.Context, registry *prometheus.Registry, log *slog.Logger, scheduled ...jobs.Job) error {

@@ -19,6 +19,7 @@ type loadCommand struct {
 	Rejected  rejectedCommand  `cmd:"" help:"Correct rejected messages and send them again."`
 	Replay    replayCommand    `cmd:"" help:"Rebuild everything from the start of the topic, beside the live tables, and switch."`
 	Reconcile reconcileCommand `cmd:"" help:"Check that everything is exact, repair what is not: on a schedule, or --once."`
+	Close     closeCommand     `cmd:"" help:"Write down the charts of days and weeks that are over: on a schedule, or --once."`
 	Schedule  scheduleCommand  `cmd:"" help:"Run every scheduled job."`
 }
 

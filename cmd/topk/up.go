@@ -25,12 +25,13 @@ type upCommand struct {
 	KafkaListen      string         `help:"Address of Kafka." default:"127.0.0.1:9092" env:"TOPK_KAFKA_LISTEN"`
 	RedisListen      string         `help:"Address of Redis." default:"127.0.0.1:6379" env:"TOPK_REDIS_LISTEN"`
 	Reconcile        reconcileFlags `embed:"" prefix:"reconcile-"`
+	Close            closeFlags     `embed:"" prefix:"close-"`
 	refreshFlags
 	serveFlags
 }
 
 func (c *upCommand) Validate() error {
-	return errors.Join(c.topicFlags.check(), c.ruleFlags.check(), c.refreshFlags.check(), c.Reconcile.check(),
+	return errors.Join(c.topicFlags.check(), c.ruleFlags.check(), c.refreshFlags.check(), c.Reconcile.check(), c.Close.check(),
 		checkAddresses("--listen", []string{c.Listen}),
 		checkAddresses("--clickhouse-listen", []string{c.ClickhouseListen}),
 		checkAddresses("--kafka-listen", []string{c.KafkaListen}),
@@ -80,7 +81,7 @@ func (c *upCommand) Run(ctx context.Context, log *slog.Logger, terminal console)
 
 	serve := serveCommand{serveFlags: c.serveFlags, clickhouseFlags: clickhouse, brokerFlags: brokers, redisFlags: redis}
 	refresh := refreshCommand{refreshFlags: c.refreshFlags, calendarFlags: c.calendarFlags, clickhouseFlags: clickhouse, redisFlags: redis}
-	schedule := scheduleCommand{Reconcile: c.Reconcile, chainFlags: chain, redisFlags: redis}
+	schedule := scheduleCommand{Reconcile: c.Reconcile, Close: c.Close, calendarFlags: c.calendarFlags, chainFlags: chain, redisFlags: redis}
 	registry := newRegistry()
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return refresh.refresh(ctx, registry, http.NewServeMux(), log) })
