@@ -119,15 +119,6 @@ const (
 	WeekGrain Grain = "week"
 )
 
-// ParseGrain reads hour, day or week.
-func ParseGrain(s string) (Grain, error) {
-	switch g := Grain(s); g {
-	case HourGrain, DayGrain, WeekGrain:
-		return g, nil
-	}
-	return "", invalid(fmt.Sprintf("unknown grain %q; use hour, day or week", s))
-}
-
 // Containing is the step in which t lies.
 func (g Grain) Containing(t time.Time, cal Calendar) Span {
 	if period, closes := g.Period(); closes {

@@ -19,7 +19,6 @@ import (
 type facts struct {
 	*truth
 	rises   []topk.Rise
-	points  []topk.HistoryPoint
 	ranks   []topk.ChartPlace
 	dates   []topk.ClosedDate
 	values  map[topk.Dimension][]string
