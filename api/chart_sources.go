@@ -85,13 +85,14 @@ func (a *chartAPI) moving(ctx context.Context, req *chartRequest) (resolvedChart
 		if wanted {
 			a.snapshots.Want(req.filter, req.window)
 		}
-		if a.isStale(snap.Chart) {
+		current := a.snapshot(req, snap, fromSnapshot)
+		if current.stale {
 			if chart, ok := a.computeInstead(ctx, req); ok {
 				chart.previous = snap.Previous
 				return chart, nil
 			}
 		}
-		return a.snapshot(req, snap, fromSnapshot), nil
+		return current, nil
 	}
 	if err != nil && !errors.Is(err, topk.ErrNotFound) {
 		a.log.DebugContext(ctx, "no snapshot", requestIDOf(ctx), "error", err)
@@ -375,7 +376,11 @@ func (e closedEntry) give(current bool) (*topk.ClosedChart, bool, error) {
 // identified carries the name of the request that w answers to logs and
 // statements, at the cost of one allocation.
 func identified(ctx context.Context, w http.ResponseWriter) context.Context {
-	return &identifiedContext{ctx, w.Header().Get(requestIDHeader)}
+	id := ""
+	if ids := w.Header()[requestIDHeader]; len(ids) > 0 { // which is in its canonical form
+		id = ids[0]
+	}
+	return &identifiedContext{ctx, id}
 }
 
 type identifiedContext struct {
