@@ -199,3 +199,26 @@ func FuzzParseWindow(f *testing.F) {
 		}
 	})
 }
+
+func TestBoundary(t *testing.T) {
+	monday := time.Date(2025, 11, 24, 12, 34, 56, 789e6, time.UTC)
+	midnight := time.Date(2025, 11, 24, 0, 0, 0, 0, time.UTC)
+	for w, want := range map[topk.Window]time.Time{
+		topk.LastHour: time.Date(2025, 11, 24, 12, 0, 0, 0, time.UTC),
+		topk.ThisWeek: time.Date(2025, 11, 21, 0, 0, 0, 0, time.UTC),
+		topk.Today:    midnight,
+		topk.Last24h:  midnight,
+		topk.Last7d:   midnight,
+		topk.Last30d:  midnight,
+		topk.AllTime:  midnight,
+	} {
+		for _, at := range []time.Time{monday, monday.In(time.FixedZone("", 19800))} {
+			if got := w.Boundary(at, topk.DefaultCalendar()); !got.Equal(want) {
+				t.Errorf("%s at %s: %s, want %s", w, at, got, want)
+			}
+		}
+		if got := w.Boundary(want, topk.DefaultCalendar()); !got.Equal(want) {
+			t.Errorf("%s at its boundary: %s", w, got)
+		}
+	}
+}

@@ -63,14 +63,24 @@ func (a *chartAPI) answer(ctx context.Context, req *chartRequest, chart *resolve
 		}
 		told.Items[i] = item
 	}
-	if !req.approx && len(entries) > 0 && (len(entries) < len(chart.Entries) || len(entries) == req.k && chart.more) {
-		last := told.Items[len(entries)-1]
-		told.NextCursor = chartCursor{
-			question: req.fingerprint(), span: chart.Span, revision: chart.revision,
-			last: topk.Entry{Rank: last.Rank, SongID: last.SongID, Plays: last.Score},
-		}.String()
-	}
+	told.NextCursor = nextCursor(req, chart, told.Items)
 	return told, err == nil
+}
+
+// nextCursor is the cursor of what follows the items, "" when nothing does.
+func nextCursor(req *chartRequest, chart *resolvedChart, items []answer.Item) string {
+	if req.approx || len(items) == 0 || len(items) == len(chart.Entries) && (len(items) < req.k || !chart.more) {
+		return ""
+	}
+	counted, err := topk.Between(chart.Span.Start, chart.Span.End)
+	if err != nil { // it ends after 2106
+		return ""
+	}
+	last := items[len(items)-1]
+	return chartCursor{
+		question: req.fingerprint(), window: counted, revision: chart.revision,
+		last: topk.Entry{Rank: last.Rank, SongID: last.SongID, Plays: last.Score},
+	}.String()
 }
 
 func newMetadata(song topk.Song) *answer.Metadata {

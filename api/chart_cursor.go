@@ -18,8 +18,8 @@ import (
 // A chartCursor is where a page of a chart ended. The next page counts the very
 // span that this one did, also when the window moves on.
 type chartCursor struct {
-	question uint64 // of which it is: see fingerprint
-	span     topk.Span
+	question uint64      // of which it is: see fingerprint
+	window   topk.Window // that was counted, a fixed one
 	last     topk.Entry
 	revision int // of a closed chart; 0 for none
 }
@@ -43,10 +43,10 @@ func (req *chartRequest) fingerprint() uint64 {
 }
 
 func (c chartCursor) String() string {
-	b := []byte{cursorVersion}
+	b, span := []byte{cursorVersion}, spanOf(c.window)
 	b = binary.BigEndian.AppendUint64(b, c.question)
-	b = binary.BigEndian.AppendUint64(b, uint64(c.span.Start.UnixMilli()))
-	b = binary.BigEndian.AppendUint64(b, uint64(c.span.End.UnixMilli()))
+	b = binary.BigEndian.AppendUint64(b, uint64(span.Start.UnixMilli()))
+	b = binary.BigEndian.AppendUint64(b, uint64(span.End.UnixMilli()))
 	b = binary.AppendUvarint(b, c.last.Plays)
 	b = binary.AppendUvarint(b, uint64(c.last.Rank))
 	b = binary.AppendUvarint(b, uint64(c.revision))
@@ -65,11 +65,9 @@ func parseChartCursor(text string) (c chartCursor, err error) {
 		return c, errBadCursor
 	}
 	c.question = binary.BigEndian.Uint64(b[1:])
-	window, err := topk.Between(millis(b[9:]), millis(b[17:]))
-	if err != nil {
+	if c.window, err = topk.Between(millis(b[9:]), millis(b[17:])); err != nil {
 		return c, errBadCursor
 	}
-	c.span = window.At(time.Time{}, topk.Calendar{})
 	var numbers [3]uint64 // plays, rank, revision
 	rest := b[25:]
 	for i := range numbers {

@@ -46,7 +46,7 @@ func formatOf(name string) *chartFormat {
 
 // negotiate chooses the format that suits the Accept headers best.
 func negotiate(accept []string) (*chartFormat, error) {
-	if len(accept) == 0 || len(accept) == 1 && (accept[0] == "*/*" || accept[0] == jsonFormat.mediaType) {
+	if len(accept) == 0 || len(accept) == 1 && (accept[0] == "*/*" || accept[0] == "" || accept[0] == jsonFormat.mediaType) {
 		return jsonFormat, nil // nearly always, and cheaply
 	}
 	best, _, err := contenttype.GetAcceptableMediaTypeFromHeader(strings.Join(accept, ","), mediaTypes)

@@ -192,18 +192,28 @@ func (req *chartRequest) continueAt(text string, calendar topk.Calendar) error {
 	if err != nil {
 		return err
 	}
-	foreign := c.question != req.fingerprint() ||
-		req.revision != 0 && req.revision != c.revision ||
-		req.period == "" && (c.revision != 0 || req.window.Fixed() && c.span != req.window.At(time.Time{}, calendar)) ||
-		req.period != "" && (c.span != req.period.Containing(c.span.Start, calendar) || !req.date.IsZero() && req.date != c.span.Start)
+	foreign := c.question != req.fingerprint()
+	if span := spanOf(c.window); req.period != "" {
+		foreign = foreign || span != req.period.Containing(span.Start, calendar) || !req.date.IsZero() && req.date != span.Start ||
+			req.revision != 0 && req.revision != c.revision
+		req.date = span.Start
+	} else {
+		foreign = foreign || c.revision != 0 || req.window.Fixed() && req.window != c.window
+	}
 	if foreign {
 		return errors.New("is of another chart: dim, the window or period, revision and rankBy must be those of the page before")
 	}
 	req.after = &c
-	if req.period != "" {
-		req.date = c.span.Start
-	}
 	return nil
+}
+
+// counted is the window that is counted: that of the first page also when it
+// moves on.
+func (req *chartRequest) counted() topk.Window {
+	if req.after != nil {
+		return req.after.window
+	}
+	return req.window
 }
 
 // offset is how many places come before the page.
@@ -253,18 +263,23 @@ func (req *chartRequest) span(now time.Time, calendar topk.Calendar) (topk.Span,
 
 // windowBefore is the fixed window of the same length right before.
 func windowBefore(w topk.Window) (topk.Window, error) {
-	span := w.At(time.Time{}, topk.Calendar{})
+	span := spanOf(w)
 	return topk.Between(span.Start.Add(-span.End.Sub(span.Start)), span.Start)
 }
 
+// spanOf is the span of a fixed window, the same at every instant.
+func spanOf(w topk.Window) topk.Span { return w.At(time.Time{}, topk.Calendar{}) }
+
 // next is the query string of the page after the cursor.
-func (req *chartRequest) next(cursor string) string {
-	values := url.Values{"dim": {req.filter.String()}, "k": {strconv.Itoa(req.k)}, "rankBy": {req.rankBy}, "cursor": {cursor}}
+func (req *chartRequest) next(cursor string, format *chartFormat) string {
+	values := url.Values{
+		"dim": {req.filter.String()}, "k": {strconv.Itoa(req.k)}, "rankBy": {req.rankBy}, "cursor": {cursor}, "format": {format.name},
+	}
 	switch {
 	case req.period != "":
 		values.Set("period", string(req.period))
 	case req.window.Fixed():
-		span := req.window.At(time.Time{}, topk.Calendar{})
+		span := spanOf(req.window)
 		values.Set("from", instant(span.Start))
 		values.Set("to", instant(span.End))
 	default:
@@ -276,9 +291,6 @@ func (req *chartRequest) next(cursor string) string {
 	}
 	if req.compare {
 		values.Set("compare", "previous")
-	}
-	if req.format != nil {
-		values.Set("format", req.format.name)
 	}
 	return values.Encode()
 }

@@ -75,7 +75,7 @@ func (a *chartAPI) resolve(ctx context.Context, req *chartRequest) (chart resolv
 // moving finds the chart of a named window.
 func (a *chartAPI) moving(ctx context.Context, req *chartRequest) (resolvedChart, error) {
 	if req.rankBy != byPlays || req.approx {
-		return a.compute(ctx, req, req.window, a.limits.RequestTime)
+		return a.compute(ctx, req, req.counted(), a.limits.RequestTime)
 	}
 	snap, err := a.snapshots.Get(ctx, req.filter, req.window)
 	// Only for what a snapshot could answer. One that is kept on demand is
@@ -142,14 +142,7 @@ const retryAfter = time.Second
 
 // elsewhere finds what Redis cannot give now.
 func (a *chartAPI) elsewhere(ctx context.Context, req *chartRequest) (resolvedChart, error) {
-	window := req.window
-	if req.after != nil {
-		var err error
-		if window, err = topk.Between(req.after.span.Start, req.after.span.End); err != nil {
-			return resolvedChart{}, err
-		}
-	}
-	chart, err := a.compute(ctx, req, window, a.limits.RequestTime)
+	chart, err := a.compute(ctx, req, req.counted(), a.limits.RequestTime)
 	last, known := a.snapshots.Last(req.filter, req.window)
 	switch {
 	case err == nil:
@@ -380,12 +373,24 @@ func (e closedEntry) give(current bool) (*topk.ClosedChart, bool, error) {
 }
 
 // identified carries the name of the request that w answers to logs and
-// statements.
+// statements, at the cost of one allocation.
 func identified(ctx context.Context, w http.ResponseWriter) context.Context {
-	return context.WithValue(ctx, requestIDKey{}, w.Header().Get(requestIDHeader))
+	return &identifiedContext{ctx, w.Header().Get(requestIDHeader)}
+}
+
+type identifiedContext struct {
+	context.Context
+	id string
 }
 
 type requestIDKey struct{}
+
+func (c *identifiedContext) Value(key any) any {
+	if key == (requestIDKey{}) {
+		return c.id
+	}
+	return c.Context.Value(key)
+}
 
 // requestIDOf is the name that identified gave.
 func requestIDOf(ctx context.Context) slog.Attr {

@@ -189,7 +189,7 @@ func (a *chartAPI) prepare(ctx context.Context, req *chartRequest, chart *resolv
 		body: body, length: []string{strconv.Itoa(len(body))}, lifetime: lifetime(req, chart, titled, now),
 	}
 	if told.NextCursor != "" && format != jsonFormat { // which has it in the body
-		ready.next = []string{"<" + topPath + "?" + req.next(told.NextCursor) + `>; rel="next"`}
+		ready.next = []string{"<" + topPath + "?" + req.next(told.NextCursor, format) + `>; rel="next"`}
 	}
 	if chart.version != 0 {
 		ready.etag = []string{etagOf(chart.version, body)}

@@ -10,3 +10,9 @@ func ParseRejectedQuery(query string) (topk.RejectedCursor, error) {
 	_, after, _, err := parseRejectedRequest(query)
 	return after, err
 }
+
+// ReadChartCursor gives the cursor as it is written again.
+func ReadChartCursor(text string) (string, error) {
+	c, err := parseChartCursor(text)
+	return c.String(), err
+}

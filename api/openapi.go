@@ -21,46 +21,6 @@ const (
 	inPath   = "path"
 )
 
-// topParameters are both the document of GET /v1/top and what its strict parser
-// takes.
-var topParameters = []*huma.Param{
-	{
-		Name: "dim", In: inQuery,
-		Description: "Which plays count: global, region:IN, region:IN/Mumbai, genre:pop, segment:premium, playlist:ID, album:ID, " +
-			"artist:ID, device:mobile, or several joined by commas, all of which must hold. Within a value a comma is written %2C and " +
-			"a percent sign %25, each of which is then escaped once more as part of the URL.",
-		Schema:  &huma.Schema{Type: huma.TypeString, Default: string(topk.DimGlobal), MaxLength: pointer(topk.MaxFilterBytes)},
-		Example: "region:IN",
-	},
-	{
-		Name: "window", In: inQuery,
-		Description: "The last hour, 24 hours, 7 or 30 days, from a whole minute to now; everything; or today or this week so far, in UTC. Not with from and to.",
-		Schema: &huma.Schema{
-			Type: huma.TypeString, Enum: []any{"1h", "24h", "7d", "30d", "all", "today", "this-week"}, Default: topk.Last24h.String(),
-		},
-	},
-	{
-		Name: "from", In: inQuery,
-		Description: "The first instant that counts: integer epoch milliseconds or RFC 3339. With to, instead of window.",
-		Schema:      &huma.Schema{Type: huma.TypeString},
-		Examples:    map[string]*huma.Example{"ms": {Value: "1763942400000"}, "rfc3339": {Value: "2025-11-24T00:00:00Z"}},
-	},
-	{
-		Name: "to", In: inQuery,
-		Description: "The first instant that does not count any more: integer epoch milliseconds or RFC 3339. With from.",
-		Schema:      &huma.Schema{Type: huma.TypeString},
-		Examples:    map[string]*huma.Example{"ms": {Value: "1764028800000"}, "rfc3339": {Value: "2025-11-25T00:00:00Z"}},
-	},
-	{
-		Name: "k", In: inQuery, Description: "How many places of the chart",
-		Schema: &huma.Schema{Type: huma.TypeInteger, Minimum: pointer(1.0), Maximum: pointer(float64(topk.MaxK)), Default: defaultK},
-	},
-	{
-		Name: "If-None-Match", In: inHeader, Description: "The ETag of the chart that the client has",
-		Schema: &huma.Schema{Type: huma.TypeString},
-	},
-}
-
 var songParameters = []*huma.Param{{
 	Name: "songId", In: inPath, Required: true,
 	Schema: &huma.Schema{Type: huma.TypeString, MinLength: pointer(1), MaxLength: pointer(topk.MaxSongID)},
@@ -115,28 +75,6 @@ func documentHandler(document *huma.OpenAPI) (http.HandlerFunc, error) {
 
 // A describer writes the document of this package's own routes.
 type describer struct{ document *huma.OpenAPI }
-
-func (d describer) charts() {
-	chart := d.answer("The chart", d.schema(reflect.TypeFor[answer.Chart]()))
-	d.nullableMetadata("Item")
-	chart.Headers = map[string]*huma.Param{
-		"ETag":          textHeader("The version of the snapshot; absent when the chart is not a snapshot"),
-		"Cache-Control": textHeader("How long the chart may be given again"),
-	}
-	unchanged := &huma.Response{
-		Description: "The client has this version already",
-		Headers:     map[string]*huma.Param{"ETag": textHeader("The version of the snapshot")},
-	}
-	d.document.AddOperation(&huma.Operation{
-		OperationID: "get-top", Method: http.MethodGet, Path: topPath, Tags: []string{"Charts"},
-		Summary: "The most played songs",
-		Description: "Exact for its asOf. A chart that nobody ever played is an empty one. The order is by plays, and of equal " +
-			"plays by songId, both descending.",
-		Parameters: topParameters,
-		Responses: d.responses(map[int]*huma.Response{http.StatusOK: chart, http.StatusNotModified: unchanged},
-			http.StatusBadRequest, http.StatusServiceUnavailable),
-	})
-}
 
 func (d describer) songs() {
 	found := d.answer("The song", d.schema(reflect.TypeFor[answer.Song]()))
