@@ -31,7 +31,7 @@ import (
 
 // A streaming is the API with charts that the test sets, behind a real server.
 type streaming struct {
-	*testing.T
+	testing.TB
 	api *Server
 	url string
 
@@ -42,9 +42,9 @@ type streaming struct {
 	asked []string
 }
 
-func newStreaming(t *testing.T, limits Limits) *streaming {
+func newStreaming(t testing.TB, limits Limits) *streaming {
 	t.Helper()
-	s := &streaming{T: t, now: time.Date(2025, 11, 24, 12, 0, 0, 0, time.UTC), chart: answer.Chart{Source: fromSnapshot, Items: []answer.Item{}}}
+	s := &streaming{TB: t, now: time.Date(2025, 11, 24, 12, 0, 0, 0, time.UTC), chart: answer.Chart{Source: fromSnapshot, Items: []answer.Item{}}}
 	store, err := snapshot.Open(t.Context(), "redis://127.0.0.1:1", snapshot.Options{Clock: s.clock})
 	if err != nil {
 		t.Fatal(err)
@@ -100,7 +100,7 @@ func (s *streaming) play(n uint64, songs ...string) answer.Chart {
 
 // A follower reads a stream.
 type follower struct {
-	*testing.T
+	testing.TB
 	response *http.Response
 	next     func() (sse.Event, error, bool)
 	leave    func()
@@ -122,7 +122,7 @@ func (s *streaming) follow(query string, headers ...string) *follower {
 	if err != nil {
 		s.Fatal(err)
 	}
-	f := &follower{T: s.T, response: res}
+	f := &follower{TB: s.TB, response: res}
 	events := sse.Read(res.Body, &sse.ReadConfig{MaxEventSize: 1 << 20})
 	lines := make(chan sse.Event)
 	failed := make(chan error, 1)
@@ -418,7 +418,7 @@ func TestStreamEndsWithTheServer(t *testing.T) {
 	server.RegisterOnShutdown(s.api.Close)
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }()
-	other := &streaming{T: t, url: "http://" + listener.Addr().String()}
+	other := &streaming{TB: t, url: "http://" + listener.Addr().String()}
 	g := other.follow("")
 	g.read()
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
