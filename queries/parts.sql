@@ -10,10 +10,12 @@
     --
     -- Counts and watermark of a table must come from one snapshot of it, hence
     -- enable_shared_storage_snapshot_in_query in the settings.
-    (SELECT maxMap(map(toUInt32OrZero(val), wm)) FROM rollup_hour WHERE dim = '_wm') AS hourDone,
-    (SELECT maxMap(map(toUInt32OrZero(val), wmAt)) FROM rollup_hour WHERE dim = '_wm') AS hourDoneAt,
-    (SELECT maxMap(map(toUInt32OrZero(val), wm)) FROM rollup_day WHERE dim = '_wm') AS dayDone,
-    (SELECT maxMap(map(toUInt32OrZero(val), wmAt)) FROM rollup_day WHERE dim = '_wm') AS dayDoneAt,
+    (SELECT (maxMap(map(toUInt32OrZero(val), wm)), maxMap(map(toUInt32OrZero(val), wmAt))) FROM rollup_hour WHERE dim = '_wm') AS hourMark,
+    hourMark.1 AS hourDone,
+    hourMark.2 AS hourDoneAt,
+    (SELECT (maxMap(map(toUInt32OrZero(val), wm)), maxMap(map(toUInt32OrZero(val), wmAt))) FROM rollup_day WHERE dim = '_wm') AS dayMark,
+    dayMark.1 AS dayDone,
+    dayMark.2 AS dayDoneAt,
     (SELECT maxMap(map(src, next)) FROM (SELECT src, max(koff) + 1 AS next FROM plays GROUP BY src)) AS heads,
     mapKeys(mapFilter((src, next) -> next > least(hourDone[src], dayDone[src]), heads)) AS news,
     if(empty(news), now64(3), arrayMin(src -> least(hourDoneAt[src], dayDoneAt[src]), news)) AS since
