@@ -73,19 +73,19 @@ func (l *ledger) count(q topk.ChartQuery, key func(ledgerPlay) string) topk.Char
 	defer l.mu.Unlock()
 	span := q.Window.At(q.Now, topk.DefaultCalendar())
 	scores, seen, total := map[string]uint64{}, map[string]bool{}, uint64(0)
-	for i, p := range l.plays {
+	for _, p := range l.plays {
 		if !span.Contains(p.at) {
 			continue
 		}
 		total++
-		k := fmt.Sprint(p.song, " ", i)
 		if key != nil {
-			k = key(p)
-		}
-		if !seen[k] {
+			k := key(p)
+			if seen[k] {
+				continue
+			}
 			seen[k] = true
-			scores[p.song]++
 		}
+		scores[p.song]++
 	}
 	c := playsChart(q.Filter, q.Window, q.Now, scores)
 	c.TotalPlays = total
