@@ -379,32 +379,5 @@ func (e closedEntry) give() (chart *topk.ClosedChart, current bool, err error) {
 	return e.chart, !e.outdated, nil
 }
 
-// identified carries the name of the request that w answers to logs and
-// statements, at the cost of one allocation.
-func identified(ctx context.Context, w http.ResponseWriter) context.Context {
-	id := ""
-	if ids := w.Header()[requestIDHeader]; len(ids) > 0 { // which is in its canonical form
-		id = ids[0]
-	}
-	return &identifiedContext{ctx, id}
-}
-
-type identifiedContext struct {
-	context.Context
-	id string
-}
-
-type requestIDKey struct{}
-
-func (c *identifiedContext) Value(key any) any {
-	if key == (requestIDKey{}) {
-		return c.id
-	}
-	return c.Context.Value(key)
-}
-
-// requestIDOf is the name that identified gave.
-func requestIDOf(ctx context.Context) slog.Attr {
-	id, _ := ctx.Value(requestIDKey{}).(string)
-	return slog.String("requestId", id)
-}
+// requestIDOf is the name of the request that is answered under ctx.
+func requestIDOf(ctx context.Context) slog.Attr { return slog.String("requestId", topk.RequestID(ctx)) }

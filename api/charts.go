@@ -102,7 +102,7 @@ func (a *chartAPI) top(w http.ResponseWriter, r *http.Request) error {
 			return err
 		}
 	}
-	chart, err := a.resolve(identified(r.Context(), w), req)
+	chart, err := a.resolve(topk.WithRequestID(r.Context(), w.Header().Get(requestIDHeader)), req)
 	if err != nil {
 		return err
 	}

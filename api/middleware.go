@@ -162,7 +162,7 @@ func shareWith(origins []string) func(http.Handler) http.Handler {
 		AllowedOrigins: origins,
 		AllowedMethods: []string{http.MethodGet, http.MethodHead, http.MethodPost},
 		AllowedHeaders: []string{"Authorization", "Content-Type", "If-None-Match", lastEventIDHeader, "Traceparent", requestIDHeader},
-		ExposedHeaders: []string{"ETag", "Retry-After", rateLimitHeader, rateLimitPolicyHeader, requestIDHeader},
+		ExposedHeaders: []string{"ETag", "Link", "Retry-After", rateLimitHeader, rateLimitPolicyHeader, requestIDHeader},
 		MaxAge:         int((10 * time.Minute).Seconds()),
 	}).Handler
 }

@@ -6,21 +6,15 @@ import (
 	"time"
 
 	"github.com/ClickHouse/clickhouse-go/v2"
+
+	"github.com/topk-charts/topk"
 )
-
-type queryIDKey struct{}
-
-// WithQueryID names the statements that are put under ctx, so that those of a
-// request can be found in ClickHouse (system.processes, system.query_log): the
-// query id of each begins with id.
-func WithQueryID(ctx context.Context, id string) context.Context {
-	return context.WithValue(ctx, queryIDKey{}, id)
-}
 
 // killTimeout bounds the attempt to end a statement.
 const killTimeout = 2 * time.Second
 
-// begin gives a statement its query id, and sees to it that it ends on the
+// begin gives a statement its query id, which begins with the topk.RequestID so
+// that the statements of a request can be found in ClickHouse, and sees to it that it ends on the
 // server when ctx does. done must be called when the statement has ended.
 //
 // The server notices by itself, within a fraction of a second, that an HTTP
@@ -30,7 +24,7 @@ const killTimeout = 2 * time.Second
 // its id. The embedded server ends what nobody waits for, and knows no ids.
 func (db *DB) begin(ctx context.Context) (_ context.Context, done func()) {
 	id := rand.Text()
-	if request, ok := ctx.Value(queryIDKey{}).(string); ok && request != "" {
+	if request := topk.RequestID(ctx); request != "" {
 		id = request + "-" + id // a request has several
 	}
 	db.killing.Add(1)

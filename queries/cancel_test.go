@@ -48,7 +48,7 @@ func TestCancelEndsTheStatement(t *testing.T) {
 		}
 	}()
 
-	ctx, cancel := context.WithCancel(queries.WithQueryID(t.Context(), "request-7"))
+	ctx, cancel := context.WithCancel(topk.WithRequestID(t.Context(), "request-7"))
 	defer cancel()
 	ended := make(chan error)
 	go func() { ended <- db.Run(ctx, "SELECT count(), 'endless' FROM system.numbers") }()
