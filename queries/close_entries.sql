@@ -21,13 +21,13 @@ FROM
     (
         SELECT
             dim, val, totalPlays, rank, songId, plays,
-            last.periods > 0 AND last.date = {previousDate:Date} AS adjacent,
-            last.periods = 0 OR rank < last.peak AS best,
-            if(adjacent, last.rank, 0)::UInt16 AS previousRank,
-            if(best, rank, last.peak) AS peak,
-            if(best, {date:Date}, last.peakDate) AS peakDate,
-            (last.periods + 1)::UInt32 AS periods,
-            if(adjacent, last.streak + 1, 1)::UInt32 AS streak
+            before.periods > 0 AND before.lastDate = {previousDate:Date} AS adjacent,
+            before.periods = 0 OR rank < before.peak AS best,
+            if(adjacent, before.lastRank, 0)::UInt16 AS previousRank,
+            if(best, rank, before.peak) AS peak,
+            if(best, {date:Date}, before.peakDate) AS peakDate,
+            (before.periods + 1)::UInt32 AS periods,
+            if(adjacent, before.streak + 1, 1)::UInt32 AS streak
         FROM closing_counts
         LEFT JOIN ({{template "last places"}}) AS before USING (dim, val, songId)
         WHERE closing_counts.closedAt = {closedAt:DateTime64(3, 'UTC')}
@@ -42,10 +42,12 @@ WHERE (dim, val, total, checksum) NOT IN (SELECT dim, val, totalPlays, checksum 
     -- in all of history, which their numbers keep cheap.
     SELECT
         dim, val, songId,
-        argMax(
-            CAST((date, rank, peak, peakDate, periods, streak),
-                'Tuple(date Date, rank UInt16, peak UInt16, peakDate Date, periods UInt32, streak UInt32)'),
-            date) AS last
+        max(date) AS lastDate,
+        argMax(rank, date) AS lastRank,
+        argMax(peak, date) AS peak,
+        argMax(peakDate, date) AS peakDate,
+        argMax(periods, date) AS periods,
+        argMax(streak, date) AS streak
     FROM
     (
         SELECT dim, val, songId, date, rank, peak, peakDate, periods, streak
