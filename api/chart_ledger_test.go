@@ -48,11 +48,18 @@ func (l *ledger) play(at time.Time, song string, n int) {
 	})
 }
 
-// ask notes what is asked, and gives what every call fails with.
+// ask notes what is asked, waits while the ledger holds, and gives what every
+// call fails with.
 func (l *ledger) ask(what ...any) error {
 	l.mu.Lock()
-	defer l.mu.Unlock()
+	hold := l.hold
 	l.asked = append(l.asked, strings.TrimSuffix(fmt.Sprintln(what...), "\n"))
+	l.mu.Unlock()
+	if hold != nil {
+		<-hold
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	return l.err
 }
 

@@ -4,10 +4,13 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/topk-charts/topk"
+	"github.com/topk-charts/topk/api"
 )
 
 func TestMovementOfSnapshots(t *testing.T) {
@@ -34,11 +37,9 @@ func TestMovementOfSnapshots(t *testing.T) {
 	} {
 		s := newService(t)
 		s.publishWith(c.window, map[string]uint64{"a": 1, "b": 2, "c": 3, "d": 4}, c.previous, "c", "d", "b", "gone")
-		got, want, at := s.top("?window="+c.window.String()), moved, any("")
+		got, want, at := s.top("?window="+c.window.String()), moved, any(c.boundary.Format("2006-01-02T15:04:05.000Z"))
 		if c.boundary.IsZero() {
 			want, at = unknown, nil
-		} else {
-			at = c.boundary.Format("2006-01-02T15:04:05.000Z")
 		}
 		if got.Source != "snapshot" || !slices.Equal(moves(got), want) || value(got.ComparedTo) != at {
 			t.Errorf("%s, %s: %q against %v, want %q against %v", c.window, c.previous, moves(got), value(got.ComparedTo), want, at)
@@ -119,6 +120,63 @@ func TestCompareWithTheWindowBefore(t *testing.T) {
 	}
 	l.set(func() { l.err = errAway })
 	s.problem(s.get("/v1/top"+query+"&compare=previous"), http.StatusServiceUnavailable)
+}
+
+// Each kind of chart is computed once for all who ask for it at the same time,
+// and none in place of another.
+func TestEveryKindIsComputedOnceForAll(t *testing.T) {
+	s, l := newLedger(t, func(c *api.Config) {
+		c.Limits.ChartSlots, c.Limits.ChartQueue, c.Limits.ChartQuery = 16, time.Minute, time.Minute
+	})
+	for i := range 30 {
+		l.play(serviceStart.Add(-36*time.Hour), fmt.Sprintf("%02d", i), i+1)
+	}
+	const between = "from=2025-11-23T00:00:00Z&to=2025-11-24T00:00:00Z"
+	cursor := s.top("?k=10&" + between).NextCursor
+	l.questions()
+	l.hold = make(chan struct{})
+	queries := []string{
+		between, between + "&rankBy=listeners", between + "&mode=approx", between + "&k=300", between + "&cursor=" + cursor,
+		between + "&compare=previous", "period=day", "window=7d", "window=7d&rankBy=listeners", "window=7d&dim=artist:x",
+	}
+	var asking sync.WaitGroup
+	for _, query := range queries {
+		for k := range 3 {
+			asking.Go(func() {
+				own := query
+				if !strings.Contains(query, "k=") {
+					own = fmt.Sprintf("%s&k=%d", query, k+1)
+				}
+				s.get("/v1/top?" + own).ok(t)
+			})
+		}
+	}
+	// compare shares the chart of the day with the plain one.
+	want := []string{
+		"closed global day 2025-11-23 0",
+		"estimates global 2025-11-23T00:00:00.000Z/2025-11-24T00:00:00.000Z 200",
+		"listeners global 2025-11-23T00:00:00.000Z/2025-11-24T00:00:00.000Z 200",
+		"listeners global 7d 200",
+		"plays artist:x 7d 200",
+		"plays global 2025-11-22T00:00:00.000Z/2025-11-23T00:00:00.000Z 1000",
+		"plays global 2025-11-23T00:00:00.000Z/2025-11-24T00:00:00.000Z 1000",
+		"plays global 2025-11-23T00:00:00.000Z/2025-11-24T00:00:00.000Z 200",
+		"plays global 2025-11-23T00:00:00.000Z/2025-11-24T00:00:00.000Z 200", // after the cursor
+		"plays global 7d 200",
+	}
+	// Those that compare wait for two charts each, and those of the period for the
+	// closed one.
+	s.eventually("all wait", func() (all bool) {
+		l.set(func() { all = len(l.asked) >= len(want) })
+		return all && waitingIn("api.single[") == 3*len(queries)+3
+	})
+	asked := l.questions()
+	l.set(func() { close(l.hold); l.hold = nil })
+	asking.Wait()
+	slices.Sort(asked)
+	if !slices.Equal(asked, want) {
+		t.Errorf("asked\n%s\nwant\n%s", strings.Join(asked, "\n"), strings.Join(want, "\n"))
+	}
 }
 
 func TestListenersAndEstimates(t *testing.T) {

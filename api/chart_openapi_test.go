@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"encoding/json"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strconv"
@@ -11,8 +12,10 @@ import (
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/topk-charts/topk"
+	"github.com/topk-charts/topk/snapshot"
 )
 
 func (q twoSongs) Listeners(ctx context.Context, query topk.ChartQuery) (topk.Chart, error) {
@@ -82,7 +85,35 @@ func TestOpenAPIDescribesOtherFormats(t *testing.T) {
 
 func TestCursorExample(t *testing.T) {
 	req, err := parseChartRequest("cursor="+cursorExample, topk.DefaultCalendar())
-	if err != nil || req.after.last.SongID != "s456" {
+	if err != nil || req.after.last.SongID != "s456" || req.after.question != newChartRequest(topk.Filter{}, topk.Last24h, 1).fingerprint() {
 		t.Errorf("%+v, %v", req, err)
+	}
+}
+
+// Calls that tell of a chart in their own way get it as GET /v1/top gives it.
+func TestChartForOtherCalls(t *testing.T) {
+	clock := func() time.Time { return time.Date(2025, 11, 24, 12, 0, 0, 0, time.UTC) }
+	store, err := snapshot.Open(t.Context(), "redis://127.0.0.1:1", snapshot.Options{Clock: clock})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(store.Close)
+	cfg := Config{Queries: twoSongs{}, Snapshots: store, Clock: clock, Registry: prometheus.NewRegistry(), Log: slog.New(slog.DiscardHandler)}
+	cfg.Limits = cfg.Limits.withDefaults()
+	metrics := newAPIMetrics(cfg.Registry)
+	gate := newGate(1, time.Minute, time.Minute, metrics.querying)
+	catalog, err := newCatalog(cfg.Queries, gate, clock, cfg.Limits, metrics)
+	if err != nil {
+		t.Fatal(err)
+	}
+	charts, err := newChartAPI(cfg, gate, catalog, metrics)
+	if err != nil {
+		t.Fatal(err)
+	}
+	artist := topk.NewFilter(topk.Term{Dim: topk.DimArtist, Value: "x"})
+	got, err := charts.chart(t.Context(), newChartRequest(artist, topk.Last7d, 1))
+	if err != nil || got.Dim != "artist:x" || got.Window != "7d" || got.Source != fromClickHouse || got.RankBy != byPlays ||
+		len(got.Items) != 1 || got.Items[0].Metadata.Title != "A" || got.NextCursor == "" {
+		t.Errorf("%+v, %v", got, err)
 	}
 }

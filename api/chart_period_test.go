@@ -207,11 +207,36 @@ func TestClosedChartsWhileClickHouseIsAway(t *testing.T) {
 	if got := s.top("?period=day&date=2025-11-23&revision=1"); got.Stale {
 		t.Errorf("%+v", got) // it is for ever
 	}
+	l.questions()
+	for range 5 {
+		s.top("?period=day")
+	}
+	if asked := l.questions(); len(asked) != 0 {
+		t.Errorf("asked %q within a second, while ClickHouse is away", asked)
+	}
 	for _, query := range []string{"period=day&date=2025-11-22", "period=day&k=1000&rankBy=listeners", "period=day&dim=artist:x"} {
 		if r := s.get("/v1/top?" + query); r.header.Get("Retry-After") == "" {
 			s.problem(r, http.StatusServiceUnavailable)
 			t.Errorf("%s: no Retry-After", query)
 		}
+	}
+}
+
+// And ClickHouse's return is noticed.
+func TestClosedChartsWhenClickHouseIsBack(t *testing.T) {
+	s, l := newLedger(t)
+	l.play(day("2025-11-23"), "a", 1)
+	l.close(t, topk.Daily, day("2025-11-23"), serviceStart)
+	s.top("?period=day")
+	l.set(func() { l.err = errAway })
+	s.advance(10 * time.Second)
+	s.top("?period=day")
+	l.set(func() { l.err = nil })
+	l.play(day("2025-11-23"), "b", 2)
+	l.close(t, topk.Daily, day("2025-11-23"), serviceStart)
+	s.advance(time.Second)
+	if got := s.top("?period=day"); got.Stale || got.Revision != 2 {
+		t.Errorf("%+v", got)
 	}
 }
 

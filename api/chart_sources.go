@@ -85,13 +85,14 @@ func (a *chartAPI) moving(ctx context.Context, req *chartRequest) (resolvedChart
 		if wanted {
 			a.snapshots.Want(req.filter, req.window)
 		}
-		if a.isStale(snap.Chart) {
+		current := a.snapshot(req, snap, fromSnapshot)
+		if current.stale {
 			if chart, ok := a.computeInstead(ctx, req); ok {
 				chart.previous = snap.Previous
 				return chart, nil
 			}
 		}
-		return a.snapshot(req, snap, fromSnapshot), nil
+		return current, nil
 	}
 	if err != nil && !errors.Is(err, topk.ErrNotFound) {
 		a.log.DebugContext(ctx, "no snapshot", requestIDOf(ctx), "error", err)
@@ -325,8 +326,9 @@ type closedKey struct {
 
 // A closedEntry is a closed chart, or that there is none.
 type closedEntry struct {
-	chart *topk.ClosedChart // nil for none
-	until time.Time         // past it the entry serves only while ClickHouse is away; zero for ever
+	chart    *topk.ClosedChart // nil for none
+	until    time.Time         // past it the entry serves only while ClickHouse is away; zero for ever
+	outdated bool              // ClickHouse could not be asked for a later revision
 }
 
 // closedChart gives the closed chart, from memory if it was asked for before. A
@@ -336,46 +338,55 @@ type closedEntry struct {
 func (a *chartAPI) closedChart(ctx context.Context, key closedKey, filter topk.Filter) (chart *topk.ClosedChart, current bool, err error) {
 	held, ok := a.closed.GetIfPresent(key)
 	if ok && (held.until.IsZero() || a.clock().Before(held.until)) {
-		return held.give(true)
+		return held.give()
 	}
-	name := fmt.Sprintf("closed chart %s %s %s revision %d", key.filter, key.period, time.Unix(key.date, 0).UTC().Format(time.DateOnly), key.revision)
-	ctx, cancel := context.WithTimeout(ctx, a.limits.RequestTime)
+	limit := a.limits.RequestTime
+	if held.chart != nil {
+		limit = a.limits.InsteadOfStale
+	}
+	date := time.Unix(key.date, 0).UTC()
+	name := fmt.Sprintf("closed chart %s %s %s revision %d", key.filter, key.period, date.Format(time.DateOnly), key.revision)
+	asking, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	found, err := single(ctx, a, name, func(ctx context.Context) (topk.ClosedChart, error) {
-		return a.queries.Closed(ctx, filter, key.period, time.Unix(key.date, 0).UTC(), key.revision)
+	found, err := single(asking, a, name, func(ctx context.Context) (topk.ClosedChart, error) {
+		return a.queries.Closed(ctx, filter, key.period, date, key.revision)
 	})
 	entry := closedEntry{until: a.clock().Add(a.limits.ClosedFor)}
 	switch {
 	case err == nil:
 		entry.chart = &found
-		exact := key
-		exact.revision = found.Revision
-		a.closed.Set(exact, closedEntry{chart: &found})
-		if key == exact {
+		revision := key
+		revision.revision = found.Revision
+		a.closed.Set(revision, closedEntry{chart: &found})
+		if key == revision {
 			return &found, true, nil
 		}
 	case errors.Is(err, topk.ErrNotFound):
-	case ok && held.chart != nil && ctx.Err() == nil:
+	case held.chart != nil && ctx.Err() == nil:
 		a.log.DebugContext(ctx, "serving the closed chart last known", requestIDOf(ctx), "error", err)
-		return held.give(false)
+		entry = closedEntry{chart: held.chart, until: a.clock().Add(retryAfter), outdated: true}
 	default:
 		return nil, false, fmt.Errorf("%s: %w", name, err)
 	}
 	a.closed.Set(key, entry)
-	return entry.give(true)
+	return entry.give()
 }
 
-func (e closedEntry) give(current bool) (*topk.ClosedChart, bool, error) {
+func (e closedEntry) give() (chart *topk.ClosedChart, current bool, err error) {
 	if e.chart == nil {
 		return nil, false, topk.ErrNotFound
 	}
-	return e.chart, current, nil
+	return e.chart, !e.outdated, nil
 }
 
 // identified carries the name of the request that w answers to logs and
 // statements, at the cost of one allocation.
 func identified(ctx context.Context, w http.ResponseWriter) context.Context {
-	return &identifiedContext{ctx, w.Header().Get(requestIDHeader)}
+	id := ""
+	if ids := w.Header()[requestIDHeader]; len(ids) > 0 { // which is in its canonical form
+		id = ids[0]
+	}
+	return &identifiedContext{ctx, id}
 }
 
 type identifiedContext struct {
