@@ -87,7 +87,7 @@ func benchmarkServed(b *testing.B, handler http.Handler) {
 		if _, err := conn.Write(request); err != nil {
 			b.Fatal(err)
 		}
-		for n := 0; !bytes.HasSuffix(answer[:n], []byte("]}\n")); {
+		for n := 0; !bytes.HasSuffix(answer[:n], []byte("}\n")); {
 			read, err := conn.Read(answer[n:])
 			if err != nil {
 				b.Fatal(err)
