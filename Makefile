@@ -28,6 +28,8 @@ PRELOAD ?= 0
 
 simulate-refresher: PLAYS ?= 10e6
 bench-cold-start:   PLAYS ?= 20000000
+bench-adhoc:        PLAYS ?= 20000000
+bench-adhoc:        SONGS = 1000000
 
 .PHONY: help
 help: ## List the targets
@@ -80,6 +82,11 @@ bench-recompute: engines ## The same, and then with a refresher that computes ev
 .PHONY: bench-cold-start
 bench-cold-start: engines ## Time until charts are served from a full log, and from an empty Redis (PLAYS, CITIES, SONGS)
 	$(SOAK) -soak.minutes=0 -soak.preload=$(PLAYS)
+
+.PHONY: bench-adhoc
+bench-adhoc: engines ## How long charts take that are not kept, by kind and window (PLAYS a day, SONGS, CITIES, DAYS)
+	go test -count 1 -timeout 2h -run '^TestAdhocLatency$$' -v ./queries -adhoc.plays=$(PLAYS) -adhoc.songs=$(SONGS) \
+		-adhoc.cities=$(CITIES) -adhoc.days=$(DAYS) -adhoc.rounds=20
 
 .PHONY: lint
 lint: ## Check format, go vet, staticcheck and, where it is installed, shellcheck

@@ -62,6 +62,9 @@ func (db *DB) instead(ctx context.Context, err error, q topk.ChartQuery, c claus
 	if !ok {
 		return err
 	}
+	if limit := db.limits; refused.memory && limit.Memory == 0 || !refused.memory && limit.Rows == 0 {
+		return err // ClickHouse has limits of its own for this user
+	}
 	var message string
 	ask := []string{"a shorter window"}
 	if refused.memory {
