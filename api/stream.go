@@ -23,6 +23,12 @@ const (
 	lastEventIDHeader = "Last-Event-ID"
 )
 
+// The events of a stream.
+const (
+	chartEvent  = "chart"
+	changeEvent = "change"
+)
+
 // streamRetry is how long clients are told to wait before they come back.
 const streamRetry = 2 * time.Second
 
@@ -140,9 +146,15 @@ func (d describer) stream() {
 		Responses: d.responses(map[int]*huma.Response{http.StatusOK: {
 			Description: "The events",
 			Content: map[string]*huma.MediaType{streamType: {Schema: &huma.Schema{
-				Type: huma.TypeString,
-				Description: "Each event has an id, the version that the chart has with it. The data of an event chart is JSON as " + chart.Ref +
-					" says, without nextCursor, and of an event change as " + change.Ref + " says.",
+				Type: huma.TypeObject, Description: "Each event of the stream",
+				Properties: map[string]*huma.Schema{
+					"id":    {Type: huma.TypeString, Description: "The version that the chart has with this event"},
+					"event": {Type: huma.TypeString, Enum: []any{chartEvent, changeEvent}},
+					"data": {Type: huma.TypeString, Description: "JSON: of a chart as " + chart.Ref + " says, without nextCursor, and of a change as " +
+						change.Ref + " says"},
+					"retry": {Type: huma.TypeInteger, Description: "How many milliseconds to wait before coming back"},
+				},
+				AdditionalProperties: false,
 			}}},
 		}}, http.StatusBadRequest, http.StatusServiceUnavailable),
 	})

@@ -76,9 +76,9 @@ func (f *feed) publish(chart answer.Chart) {
 		return
 	}
 	if f.id != "" {
-		f.keep(feedChange{f.id, event("change", id, encode(f.chart.ChangeTo(chart)))})
+		f.keep(feedChange{f.id, event(changeEvent, id, encode(f.chart.ChangeTo(chart)))})
 	}
-	f.id, f.chart, f.whole = id, chart, event("chart", id, text)
+	f.id, f.chart, f.whole = id, chart, event(chartEvent, id, text)
 	f.wake()
 }
 
@@ -195,8 +195,8 @@ func newStreams(cfg Config, source chartSource) *streams {
 				Name: "topk_api_stream_feeds",
 				Help: "Charts that are followed for them.",
 			}),
-			charts:  sent.WithLabelValues("chart"),
-			changes: sent.WithLabelValues("change"),
+			charts:  sent.WithLabelValues(chartEvent),
+			changes: sent.WithLabelValues(changeEvent),
 			slow: factory.NewCounter(prometheus.CounterOpts{
 				Name: "topk_api_streams_dropped_total",
 				Help: "Streams that were cut because the client did not read in time.",
