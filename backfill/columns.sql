@@ -1,0 +1,2 @@
+-- The columns of a file, and their types.
+SELECT name, type FROM (DESCRIBE TABLE {{template "source" .}})
