@@ -13,6 +13,7 @@
 package backfill
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"embed"
@@ -62,7 +63,9 @@ type Options struct {
 	// when that is not known. nil for none.
 	Progress func(doing string, done, total uint64)
 
-	step func(name string) error // of tests: comes before each statement
+	step      func(name string) error // of tests: comes before each write
+	chunk     uint64                  // of tests, else as the constants
+	published uint64
 }
 
 const (
@@ -103,6 +106,7 @@ func Run(ctx context.Context, cfg Config, o Options) (report Report, err error) 
 	if o.step == nil {
 		o.step = func(string) error { return nil }
 	}
+	o.chunk, o.published = cmp.Or(o.chunk, chunk), cmp.Or(o.published, published)
 	options, err := clickhouse.ParseDSN(cfg.ClickHouseURL)
 	if err != nil {
 		return Report{}, fmt.Errorf("ClickHouse URL: %w", err)

@@ -1,2 +1,3 @@
 -- The columns of a file, and their types.
-SELECT name, type FROM (DESCRIBE TABLE {{template "source" .}})
+DESCRIBE TABLE {{template "source" .}}
+SETTINGS describe_compact_output = 1

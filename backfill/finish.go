@@ -73,7 +73,7 @@ func (b *backfill) append(ctx context.Context, r *run) error {
 		}
 		waited += b.Clock().Sub(began)
 		began = b.Clock()
-		to := min(next+chunk, r.to)
+		to := min(next+b.chunk, r.to)
 		if err := b.exec(ctx, "append.sql", nil, source(), clickhouse.Named("from", next), clickhouse.Named("to", to)); err != nil {
 			return err
 		}
@@ -97,7 +97,7 @@ func (b *backfill) append(ctx context.Context, r *run) error {
 func (b *backfill) roomFor(ctx context.Context, r *run, next uint64) error {
 	return poll(ctx, func() (bool, error) {
 		_, done, err := b.counted(ctx)
-		return next+chunk-max(done, r.from) <= backlog, err
+		return next+b.chunk-max(done, r.from) <= backlog, err
 	})
 }
 
@@ -125,11 +125,11 @@ func (b *backfill) publish(ctx context.Context, r *run) error {
 			return err
 		}
 	}
-	for next := r.to; next < r.end; next = min(next+published, r.end) {
+	for next := r.to; next < r.end; next += b.published {
 		var records []*kgo.Record
 		now := b.Clock()
 		if err := b.query(ctx, "front.sql", nil, []any{
-			clickhouse.Named("from", next), clickhouse.Named("to", min(next+published, r.end)),
+			clickhouse.Named("from", next), clickhouse.Named("to", min(next+b.published, r.end)),
 		}, func(rows *sql.Rows) error {
 			record, err := b.message(rows, now)
 			records = append(records, record)
@@ -143,7 +143,7 @@ func (b *backfill) publish(ctx context.Context, r *run) error {
 		if err := b.kafka.ProduceSync(ctx, records...).FirstErr(); err != nil {
 			return fmt.Errorf("%w: %w", topk.ErrUnavailable, err)
 		}
-		b.Progress("sending to Kafka", min(next+published, r.end)-r.to, r.end-r.to)
+		b.Progress("sending to Kafka", min(next+b.published, r.end)-r.to, r.end-r.to)
 		if err := b.catchUp(ctx, unread); err != nil {
 			return err
 		}

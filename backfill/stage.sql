@@ -1,7 +1,7 @@
 -- Reads a file into backfill_rows: each row is judged by the rules of the
 -- gateway, but for its age, and its user's id is hashed before it is written.
 INSERT INTO backfill_rows
-    (key, file, row, reason, raw, ts, eventId, userHash, songId, artistId, country, region, device, contextKind, contextId, duration, segments, counted)
+    (key, ts, eventId, songId, artistId, country, region, device, contextKind, contextId, duration, counted, file, row, reason, raw, userHash, segments)
 WITH
     {{- if .Lines}}
     t.1 AS line,
