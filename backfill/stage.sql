@@ -18,12 +18,17 @@ WITH
     isValidUTF8(line) AND isValidJSON(line) AND JSONType(line) = 'Object' AS readable,
     match(j_song, '^[{[]') AND JSONType(line, {{if .Mapped}}{c2:String}{{else}}'songId'{{end}}) != 'String' AS nested_song,
     match(j_artist, '^[{[]') AND JSONType(line, {{if .Mapped}}{c3:String}{{else}}'artistId'{{end}}) != 'String' AS nested_artist,
+    -- As text, 1e3 is 1000.
+    JSONType(line, {{if .Mapped}}{c4:String}{{else}}'timestamp'{{end}}) = 'Double' AS broken_time,
+    JSONType(line, {{if .Mapped}}{c8:String}{{else}}'duration'{{end}}) = 'Double' AS broken_duration,
     {{- else}}
     CAST(({{range $i, $n := .Fields}}{{if $i}}, {{end}}{{template "field" $n}}{{end}}), '{{template "texts"}}') AS j,
     arrayAll(text -> isValidUTF8(ifNull(text, '')),
         [j.eventId, j.userId, j.songId, j.artistId, j.region, j.deviceType, j.context]) AS readable,
     false AS nested_song,
     false AS nested_artist,
+    false AS broken_time,
+    false AS broken_duration,
     {{- end}}
     ifNull(j.userId, '') AS j_user,
     {{- if .Hashed}}
@@ -38,9 +43,9 @@ WITH
     ifNull(j.timestamp, '') AS j_time,
     -- Integers are milliseconds, or seconds when they are small; other times are
     -- of RFC 3339, taken apart here since no parser is as strict.
-    match(j_time, '^-?(0|[1-9][0-9]{0,17})$') AS is_number,
+    match(j_time, '^-?(0|[1-9][0-9]{0,17})$') AND NOT broken_time AS is_number,
     toInt64OrZero(j_time) AS number,
-    if(is_number, [], extractGroups(j_time, '^([0-9]{4})-([0-9]{2})-([0-9]{2})T([01][0-9]|2[0-3]):([0-5][0-9]):([0-5][0-9])(?:[.]([0-9]+))?(?:Z|([+-])([01][0-9]|2[0-3]):([0-5][0-9]))$')) AS p,
+    if(is_number, [], extractGroups(j_time, '^([0-9]{4})-([0-9]{2})-([0-9]{2})T([01][0-9]|2[0-3]):([0-5][0-9]):([0-5][0-9])(?:[.]([0-9]+))?(?:Z|([+-])([01][0-9]|2[0-4]):([0-5][0-9]|60))$')) AS p,
     makeDate32(toUInt16OrZero(p[1]), toUInt8OrZero(p[2]), toUInt8OrZero(p[3])) AS p_date,
     multiIf(
         is_number, if(number BETWEEN -99999999999 AND 99999999999, number * 1000, number),
@@ -80,7 +85,7 @@ FROM
     FROM {{template "source" .Source}}
 )
 {{- if .Lines}}
-WHERE match(t.1, '[^ \\t\\r]') -- empty lines are none
+WHERE notEmpty(trimBoth(t.1, ' \t\r')) -- a pattern would not match what is no UTF-8
 {{- end}}
 SETTINGS
     log_queries = 0, -- a parameter is the secret that ids are hashed with

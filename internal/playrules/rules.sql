@@ -1,8 +1,9 @@
 {{define "play fields"}}
     -- The fields of a play, and whether each keeps its rule. The statement has
     -- the texts that were sent as j, and says itself what user ids, times and
-    -- contexts are to it: j_user, j_ms, j_context, ok_user, ok_time; and as
-    -- nested_song and nested_artist whether an id was no text.
+    -- contexts are to it: j_user, j_ms, j_context, ok_user, ok_time; as nested_song
+    -- and nested_artist whether an id was no text, and as broken_duration whether
+    -- that was no integer.
     ifNull(j.eventId, '') AS j_event,
     ifNull(j.songId, '') AS j_song,
     ifNull(j.artistId, '') AS j_artist,
@@ -15,10 +16,13 @@
     length(j_song) BETWEEN 1 AND 64 AND NOT match(j_song, control) AND NOT nested_song AS ok_song,
     length(j_artist) BETWEEN 1 AND 64 AND NOT match(j_artist, control) AND NOT nested_artist AS ok_artist,
     isNull(j.region) OR j_country IN ({{range $i, $c := .Countries}}{{if $i}},{{end}}'{{$c}}'{{end}})
-        AND match(j_region, '^..($|/(?s:.){1,64}$)') AND NOT match(j_region, control) AS ok_region,
+        AND (length(j_region) = 2 OR length(j_region) BETWEEN 4 AND 67 AND substring(j_region, 3, 1) = '/')
+        AND NOT match(j_region, control) AS ok_region,
     isNull(j.deviceType) OR match(j_device, '^[a-z][a-z0-9_-]{0,31}$') AS ok_device,
-    isNull(j.context) OR match(j_context, '^[a-z][a-z0-9_-]{0,31}:(?s:.){1,128}$') AND NOT match(j_context, control) AS ok_context,
-    isNull(j.duration) OR ifNull(j_duration BETWEEN 0 AND 86400, false) AS ok_duration,
+    isNull(j.context) OR match(j_context, '^[a-z][a-z0-9_-]{0,31}:')
+        AND length(j_context) - position(j_context, ':') BETWEEN 1 AND 128 -- bytes, which a pattern does not count
+        AND NOT match(j_context, control) AS ok_context,
+    isNull(j.duration) OR ifNull(j_duration BETWEEN 0 AND 86400, false) AND NOT broken_duration AS ok_duration,
     ok_event AND ok_user AND ok_song AND ok_artist AND ok_time AND ok_region AND ok_device AND ok_context AND ok_duration AS ok
 {{end}}
 

@@ -16,6 +16,7 @@ WITH
     -- JSONExtract gives an object or array as its text: not an id.
     match(j_song, '^[{[]') AND JSONType(message, 'songId') != 'String' AS nested_song,
     match(j_artist, '^[{[]') AND JSONType(message, 'artistId') != 'String' AS nested_artist,
+    false AS broken_duration,
     match(j_user, '^[0-9a-f]{64}$') AS ok_user,
     ifNull(j_ms BETWEEN toUnixTimestamp64Milli(produced) - {{.MaxAgeMillis}} - 3600000
                     AND toUnixTimestamp64Milli(produced) + {{.MaxAheadMillis}} + 3600000, false) AS ok_time,
