@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"os"
 	"slices"
@@ -16,7 +17,9 @@ import (
 
 	"github.com/topk-charts/topk"
 	"github.com/topk-charts/topk/backfill"
+	"github.com/topk-charts/topk/check"
 	"github.com/topk-charts/topk/migrations"
+	"github.com/topk-charts/topk/snapshot"
 )
 
 // inLog gives the fields of an event, as charts and analysts see them.
@@ -348,6 +351,33 @@ func TestWhileStreaming(t *testing.T) {
 		t.Errorf("after a replay: %s", got)
 	}
 	s.exact(total + 10)
+	if report := s.check(); !report.Exact() || report.Log.Backfills != 2 || report.Log.Backfilled != 3010 {
+		t.Errorf("topk check: %+v %+v", report.Log, report.Differences)
+	}
+	s.exec("ALTER TABLE plays DELETE WHERE eventId = 'old-3' SETTINGS mutations_sync = 2")
+	if report := s.check(); !slices.ContainsFunc(report.Differences, func(d check.Difference) bool { return strings.Contains(d.What, "2999 of its 3000") }) {
+		t.Errorf("topk check does not see that a play is gone: %+v", report.Differences)
+	}
+}
+
+func (s *system) check() check.Report {
+	s.Helper()
+	store, err := snapshot.Open(s.Context(), s.RedisURL, snapshot.Options{Clock: time.Now, CopyFor: -1})
+	if err != nil {
+		s.Fatal(err)
+	}
+	defer store.Close()
+	checker, err := check.Open(check.Config{
+		ClickHouseURL: s.DSN, KafkaBrokers: s.Brokers, Snapshots: store, Clock: time.Now, Log: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		s.Fatal(err)
+	}
+	report, err := checker.Run(s.Context(), check.Options{Days: 2})
+	if err := errors.Join(err, checker.Close()); err != nil {
+		s.Fatal(err)
+	}
+	return report
 }
 
 // Two backfills do not run at once.

@@ -58,7 +58,8 @@ func (b *backfill) append(ctx context.Context, r *run) error {
 	if err != nil {
 		return err
 	}
-	if next := max(head, r.from); next < r.to && head <= done {
+	// (Of plays that the log has forgotten the rollups must not seem to be ahead.)
+	if head == done {
 		for _, table := range rollups {
 			if err := b.exec(ctx, "wake.sql", table, source()); err != nil {
 				return err

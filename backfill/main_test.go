@@ -31,7 +31,7 @@ var pepper = []byte("a secret of tests' \\ ")
 
 // A system is a migrated database, the topic it reads, and a directory of files.
 type system struct {
-	*testing.T
+	testing.TB
 	*embeddedtest.Env
 	wiring migrations.Wiring
 	kafka  *kgo.Client
@@ -40,7 +40,15 @@ type system struct {
 
 func newSystem(t *testing.T) *system {
 	t.Helper()
-	s := &system{T: t, Env: embeddedtest.New(t), dir: t.TempDir()}
+	s := newBenchSystem(t)
+	s.hurry()
+	return s
+}
+
+// newBenchSystem is one whose rollups take their time.
+func newBenchSystem(t testing.TB) *system {
+	t.Helper()
+	s := &system{TB: t, Env: embeddedtest.New(t), dir: t.TempDir()}
 	s.wiring = migrations.Wiring{
 		Brokers: s.Brokers, Topic: s.Topic, TopicID: "test", Group: s.Topic, Rules: topk.DefaultRules(), MinPlaySeconds: 30,
 	}
@@ -54,7 +62,6 @@ func newSystem(t *testing.T) *system {
 		t.Fatal(err)
 	}
 	t.Cleanup(s.kafka.Close)
-	s.hurry()
 	return s
 }
 

@@ -268,7 +268,7 @@ func (r *replay) checkHistory(ctx context.Context) error {
 		return err
 	}
 	var counted, kept time.Time
-	if err := r.liveDB.QueryRowContext(ctx, text).Scan(&counted, &kept); err != nil {
+	if err := r.liveDB.QueryRowContext(ctx, text, clickhouse.Named("source", topk.BackfillSource)).Scan(&counted, &kept); err != nil {
 		return err
 	}
 	if counted.Unix() == 0 || kept.Unix() > 0 && !counted.Before(kept) {
