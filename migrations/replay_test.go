@@ -245,6 +245,7 @@ func TestReplayKeepsBackfills(t *testing.T) {
 	if !errors.Is(err, errKilled) {
 		t.Fatal(err)
 	}
+	c.up() // the readers had stopped already
 	backfill(15, 18, "1 DAY")
 	backfill(18, 25, "1 MINUTE")
 	c.exact(40)
