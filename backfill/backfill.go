@@ -20,6 +20,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"regexp"
 	"strings"
 	"text/template"
 	"time"
@@ -86,8 +87,8 @@ const (
 	// maxReasons bounds the reasons of a report.
 	maxReasons = 100
 
-	statementTimeout = 6 * time.Hour // of one file or one pass over the log
-	kafkaTimeout     = 30 * time.Second
+	statementTimeout = 6 * time.Hour    // of one file or one pass over the log
+	kafkaTimeout     = time.Minute      // of one batch of plays
 	catchUpTimeout   = 10 * time.Minute // for ClickHouse to have read what Kafka has
 	pollEvery        = 200 * time.Millisecond
 )
@@ -115,7 +116,7 @@ func Run(ctx context.Context, cfg Config, o Options) (report Report, err error) 
 	db := clickhouse.OpenDB(options)
 	defer func() { err = errors.Join(err, db.Close()) }()
 	kafka, err := kgo.NewClient(kgo.SeedBrokers(cfg.KafkaBrokers...), kgo.DefaultProduceTopic(cfg.Topic),
-		kgo.RequiredAcks(kgo.AllISRAcks()), kgo.RecordDeliveryTimeout(kafkaTimeout), kgo.ClientID("topk-backfill"))
+		kgo.RequiredAcks(kgo.AllISRAcks()), kgo.ClientID("topk-backfill"))
 	if err != nil {
 		return Report{}, fmt.Errorf("connect to Kafka: %w", err)
 	}
@@ -226,7 +227,7 @@ func (b *backfill) exec(ctx context.Context, name string, choice any, args ...an
 	ctx, cancel := context.WithTimeout(ctx, statementTimeout)
 	defer cancel()
 	if _, err := b.db.ExecContext(ctx, text, args...); err != nil {
-		return fmt.Errorf("%s: %w", name, err)
+		return fmt.Errorf("%s: %w", name, b.conceal(err))
 	}
 	return nil
 }
@@ -241,7 +242,7 @@ func (b *backfill) query(ctx context.Context, name string, choice any, args []an
 	defer cancel()
 	rows, err := b.db.QueryContext(ctx, text, args...)
 	if err != nil {
-		return fmt.Errorf("%s: %w", name, err)
+		return fmt.Errorf("%s: %w", name, b.conceal(err))
 	}
 	for rows.Next() {
 		if err := read(rows); err != nil {
@@ -249,10 +250,36 @@ func (b *backfill) query(ctx context.Context, name string, choice any, args []an
 		}
 	}
 	if err := errors.Join(rows.Err(), rows.Close()); err != nil {
-		return fmt.Errorf("%s: %w", name, err)
+		return fmt.Errorf("%s: %w", name, b.conceal(err))
 	}
 	return nil
 }
+
+// A concealed error does not say what must not be told.
+type concealed struct {
+	text string
+	err  error
+}
+
+func (e concealed) Error() string { return e.text }
+func (e concealed) Unwrap() error { return e.err }
+
+// conceal takes secrets out of an error's text: one of an HTTP client tells the
+// URL, and bound parameters are part of it.
+func (b *backfill) conceal(err error) error {
+	text := boundParameters.ReplaceAllString(err.Error(), "?…")
+	for _, secret := range []string{string(b.Pepper), b.S3.Secret, b.S3.Token} {
+		if secret != "" {
+			text = strings.ReplaceAll(text, secret, "…")
+		}
+	}
+	if text == err.Error() {
+		return err
+	}
+	return concealed{text, err}
+}
+
+var boundParameters = regexp.MustCompile(`\?[^\s"]*param_[^\s"]*`)
 
 func render(name string, choice any) (string, error) {
 	var text strings.Builder

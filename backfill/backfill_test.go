@@ -263,6 +263,21 @@ func TestRepeats(t *testing.T) {
 	s.exact(126)
 }
 
+// Plays that may still come live go through Kafka, also those that it would find
+// too old by the time they get there.
+func TestAgeLimit(t *testing.T) {
+	s := newSystem(t)
+	var rows []row
+	for i, age := range []time.Duration{-time.Minute, 0, 167 * time.Hour, 168*time.Hour + 30*time.Minute, 169*time.Hour + 30*time.Minute,
+		169*time.Hour + 58*time.Minute, 170*time.Hour + 2*time.Minute, 10_000 * time.Hour} {
+		rows = append(rows, old(i).with("timestamp", fmt.Sprint(time.Now().Add(-age).UnixMilli())))
+	}
+	if got := s.load(sources(s.file("a.csv", csvOf(rows)))); got != "8 2 6 0 0" {
+		t.Error(got)
+	}
+	s.exact(8)
+}
+
 var errKilled = errors.New("killed")
 
 // Killed before any of its writes and run again, a backfill has loaded

@@ -141,8 +141,8 @@ func (b *backfill) publish(ctx context.Context, r *run) error {
 		if err := b.step("produce"); err != nil {
 			return err
 		}
-		if err := b.kafka.ProduceSync(ctx, records...).FirstErr(); err != nil {
-			return fmt.Errorf("%w: %w", topk.ErrUnavailable, err)
+		if err := b.produce(ctx, records); err != nil {
+			return err
 		}
 		b.Progress("sending to Kafka", min(next+b.published, r.end)-r.to, r.end-r.to)
 		if err := b.catchUp(ctx, unread); err != nil {
@@ -150,6 +150,17 @@ func (b *backfill) publish(ctx context.Context, r *run) error {
 		}
 	}
 	return b.catchUp(ctx, 0)
+}
+
+// produce waits until Kafka has the records for good. (The client's own time limit
+// goes by the records' times, which may be dated back.)
+func (b *backfill) produce(ctx context.Context, records []*kgo.Record) error {
+	ctx, cancel := context.WithTimeout(ctx, kafkaTimeout)
+	defer cancel()
+	if err := b.kafka.ProduceSync(ctx, records...).FirstErr(); err != nil {
+		return fmt.Errorf("%w: %w", topk.ErrUnavailable, err)
+	}
+	return nil
 }
 
 // oldest is a time that no play is older than which goes through Kafka.

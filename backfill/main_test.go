@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/klauspost/compress/zstd"
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/topk-charts/topk"
@@ -49,19 +50,23 @@ func newSystem(t *testing.T) *system {
 func newBenchSystem(t testing.TB) *system {
 	t.Helper()
 	s := &system{TB: t, Env: embeddedtest.New(t), dir: t.TempDir()}
+	var err error
+	if s.kafka, err = kgo.NewClient(kgo.SeedBrokers(s.Brokers...), kgo.DefaultProduceTopic(s.Topic)); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.kafka.Close)
+	topics, err := kadm.NewClient(s.kafka).ListTopics(t.Context(), s.Topic)
+	if err != nil {
+		t.Fatal(err)
+	}
 	s.wiring = migrations.Wiring{
-		Brokers: s.Brokers, Topic: s.Topic, TopicID: "test", Group: s.Topic, Rules: topk.DefaultRules(), MinPlaySeconds: 30,
+		Brokers: s.Brokers, Topic: s.Topic, TopicID: topics[s.Topic].ID.String(), Group: s.Topic, Rules: topk.DefaultRules(), MinPlaySeconds: 30,
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	if err := migrations.Up(ctx, s.DSN, s.wiring); err != nil {
 		t.Fatal(err)
 	}
-	var err error
-	if s.kafka, err = kgo.NewClient(kgo.SeedBrokers(s.Brokers...), kgo.DefaultProduceTopic(s.Topic)); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(s.kafka.Close)
 	return s
 }
 

@@ -238,8 +238,8 @@ func (s S3) resolve(address string) (string, error) {
 func splitObject(address string) (base, key string, err error) {
 	scheme, rest, _ := strings.Cut(address, "://")
 	host, key, ok := strings.Cut(rest, "/")
-	if !ok || key == "" {
-		return "", "", invalid("names no object")
+	if !ok || key == "" || strings.Contains(host, "@") {
+		return "", "", invalid("must name a host and an object, without a password")
 	}
 	return scheme + "://" + host + "/", key, nil
 }
