@@ -67,6 +67,7 @@ type Options struct {
 	step      func(name string) error // of tests: comes before each write
 	chunk     uint64                  // of tests, else as the constants
 	published uint64
+	patience  time.Duration
 }
 
 const (
@@ -90,6 +91,7 @@ const (
 	statementTimeout = 6 * time.Hour    // of one file or one pass over the log
 	kafkaTimeout     = time.Minute      // of one batch of plays
 	catchUpTimeout   = 10 * time.Minute // for ClickHouse to have read what Kafka has
+	patience         = 75 * time.Second // the lock of a killed process lasts a minute
 	pollEvery        = 200 * time.Millisecond
 )
 
@@ -107,7 +109,7 @@ func Run(ctx context.Context, cfg Config, o Options) (report Report, err error) 
 	if o.step == nil {
 		o.step = func(string) error { return nil }
 	}
-	o.chunk, o.published = cmp.Or(o.chunk, chunk), cmp.Or(o.published, published)
+	o.chunk, o.published, o.patience = cmp.Or(o.chunk, chunk), cmp.Or(o.published, published), cmp.Or(o.patience, patience)
 	options, err := clickhouse.ParseDSN(cfg.ClickHouseURL)
 	if err != nil {
 		return Report{}, fmt.Errorf("ClickHouse URL: %w", err)
@@ -122,16 +124,30 @@ func Run(ctx context.Context, cfg Config, o Options) (report Report, err error) 
 	}
 	defer kafka.Close()
 
-	lock, err := tablelock.Try(ctx, db, tablelock.Backfilling)
+	lock, err := take(ctx, db, o.patience)
 	if err != nil {
 		return Report{}, err
-	}
-	if lock == nil {
-		return Report{}, ErrBusy
 	}
 	defer func() { err = errors.Join(err, lock.Release()) }()
 	b := &backfill{Config: cfg, Options: o, db: db, kafka: kafka, admin: kadm.NewClient(kafka)}
 	return b.report, b.run(lock.Context())
+}
+
+// take takes the lock, and waits for it as long as that of a killed process lasts.
+func take(ctx context.Context, db *sql.DB, patience time.Duration) (lock *tablelock.Lock, err error) {
+	enough := time.After(patience)
+	err = poll(ctx, func() (bool, error) {
+		if lock, err = tablelock.Try(ctx, db, tablelock.Backfilling); lock != nil || err != nil {
+			return true, err
+		}
+		select {
+		case <-enough:
+			return true, ErrBusy
+		default:
+			return false, nil
+		}
+	})
+	return lock, err
 }
 
 // A backfill is one Run.

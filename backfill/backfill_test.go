@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
-	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -401,7 +400,7 @@ func TestOneAtATime(t *testing.T) {
 	path := s.file("a.csv", csvOf(rowsOf(3, old)))
 	_, err := s.try(sources(path).WithSteps(func(name string) error {
 		if name == "append.sql" {
-			if _, err := s.try(sources(path)); !errors.Is(err, backfill.ErrBusy) {
+			if _, err := s.try(sources(path).WithPatience(time.Second)); !errors.Is(err, backfill.ErrBusy) {
 				t.Errorf("another one: %v", err)
 			}
 			if err := migrations.Replay(t.Context(), s.DSN, s.wiring, migrations.ReplayOptions{Kafka: kadm.NewClient(s.kafka)}); !errors.Is(err, topk.ErrUnavailable) {
@@ -414,7 +413,4 @@ func TestOneAtATime(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.exact(3)
-	if _, err := os.Stat(path); err != nil {
-		t.Error(err)
-	}
 }
