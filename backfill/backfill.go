@@ -71,11 +71,11 @@ type Options struct {
 }
 
 const (
-	// chunk is how many plays are appended at once, and backlog how many the
-	// rollups may have to count of them: as many as one refresh takes, so that
-	// the tail that queries read stays short.
-	chunk   = 50_000
-	backlog = 250_000
+	// chunk is how many plays are appended at once, and backlog how many of them
+	// the rollups may have to count: the tail that queries read stays short, and a
+	// refresh, one every 5 seconds, takes a core for less than one.
+	chunk   = 25_000
+	backlog = 100_000
 	// published is how many plays are sent to Kafka at once, and unread how many
 	// messages may wait there: live plays queue behind them.
 	published = 5_000

@@ -297,7 +297,9 @@ func (b *backfill) catchUp(ctx context.Context, within int64) error {
 	}
 	err = poll(ctx, func() (bool, error) {
 		left, err := b.unread(ctx, epoch, starts, ends)
-		b.Progress("waiting for ClickHouse to read from Kafka", 0, 0)
+		if within == 0 {
+			b.Progress("waiting for ClickHouse to read from Kafka", 0, 0)
+		}
 		return left <= within, err
 	})
 	if err != nil && context.Cause(ctx) != nil {
