@@ -332,6 +332,33 @@ func TestKilledAtEachWrite(t *testing.T) {
 	t.Logf("killed before each of %q", names)
 }
 
+// Interrupted again and again, in the middle of whatever it does, a backfill ends
+// some time, and has loaded everything once.
+func TestInterrupted(t *testing.T) {
+	s := newSystem(t)
+	seed := rand.Uint64()
+	t.Log("seed", seed)
+	r := rand.New(rand.NewPCG(seed, 2))
+	path := s.file("a.csv.gz", csvOf(append(rowsOf(3000, old), rowsOf(500, recent)...)))
+	interrupted := 0
+	for patience := 200 * time.Millisecond; ; patience += 100 * time.Millisecond {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Duration(r.Int64N(int64(patience))))
+		_, err := backfill.Run(ctx, s.config(), sources(path).InPieces(100))
+		cancel()
+		if err == nil {
+			break
+		}
+		if interrupted++; ctx.Err() == nil || interrupted > 200 {
+			t.Fatal(err)
+		}
+	}
+	s.exact(3500)
+	if got := s.value("SELECT count() FROM plays WHERE src = 2147483648"); got != "3000" {
+		t.Errorf("%s plays were appended", got)
+	}
+	t.Logf("interrupted %d times", interrupted)
+}
+
 // While plays stream in, among them those of the file, every event counts once,
 // and topk's replay keeps what is not in Kafka.
 func TestWhileStreaming(t *testing.T) {
