@@ -53,8 +53,8 @@ type Config struct {
 
 // Options are what to load, and how.
 type Options struct {
-	// Sources are paths, which ClickHouse must see too, and URLs of S3: s3://…
-	// or http(s)://…. Either may have wildcards.
+	// Sources are paths and URLs of S3: s3://… or http(s)://…. Either may have
+	// wildcards. Parquet files must be where ClickHouse reads.
 	Sources []string
 	Format  string            // of all files: csv, ndjson or parquet; "" goes by their names
 	Columns map[string]string // field of a play -> column, where their names differ
@@ -68,6 +68,7 @@ type Options struct {
 	chunk     uint64                  // of tests, else as the constants
 	published uint64
 	patience  time.Duration
+	sendFiles bool // also those that ClickHouse sees
 }
 
 const (
@@ -129,7 +130,7 @@ func Run(ctx context.Context, cfg Config, o Options) (report Report, err error) 
 		return Report{}, err
 	}
 	defer func() { err = errors.Join(err, lock.Release()) }()
-	b := &backfill{Config: cfg, Options: o, db: db, kafka: kafka, admin: kadm.NewClient(kafka)}
+	b := &backfill{Config: cfg, Options: o, db: db, clickhouse: options, kafka: kafka, admin: kadm.NewClient(kafka)}
 	return b.report, b.run(lock.Context())
 }
 
@@ -154,10 +155,11 @@ func take(ctx context.Context, db *sql.DB, patience time.Duration) (lock *tablel
 type backfill struct {
 	Config
 	Options
-	db     *sql.DB
-	kafka  *kgo.Client
-	admin  *kadm.Client
-	report Report
+	db         *sql.DB
+	clickhouse *clickhouse.Options
+	kafka      *kgo.Client
+	admin      *kadm.Client
+	report     Report
 }
 
 // A run is a backfill that is staged and numbered. Its offsets are, in this

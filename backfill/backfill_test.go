@@ -81,6 +81,20 @@ func TestFormats(t *testing.T) {
 			}
 		}
 	}
+	// The same, sent to ClickHouse.
+	for _, test := range tests[:6] {
+		rows := next()
+		if got := s.load(sources(test.write("sent-"+test.name, rows)).Sent()); got != "20 20 0 0 0" {
+			t.Errorf("%s, sent: %s", test.name, got)
+		}
+		hash := topk.HashUser(pepper, "ü")[:32]
+		if got, want := s.value(fmt.Sprintf(inLog, rows[2]["eventId"])), fmt.Sprintf("(1583040599987,'%s','s','a','','','','','',-1,[],true)", hash); got != want {
+			t.Errorf("%s, sent:\n got %s\nwant %s", test.name, got, want)
+		}
+	}
+	if _, err := s.try(sources(tests[6].write("sent.parquet", next())).Sent()); !errors.Is(err, topk.ErrInvalid) {
+		t.Errorf("Parquet, sent: %v", err)
+	}
 	if got := s.value("SELECT count() FROM plays WHERE src != 2147483648"); got != "0" {
 		t.Errorf("%s plays are of other sources", got)
 	}

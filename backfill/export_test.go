@@ -11,3 +11,6 @@ func (o Options) InPieces(plays uint64) Options { o.chunk, o.published = plays, 
 
 // WithPatience sets how long another backfill is waited for.
 func (o Options) WithPatience(d time.Duration) Options { o.patience = d; return o }
+
+// Sent has files sent to ClickHouse as if it did not see them.
+func (o Options) Sent() Options { o.sendFiles = true; return o }

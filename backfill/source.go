@@ -36,6 +36,7 @@ type file struct {
 	print  string
 	size   uint64
 	remote bool
+	upload bool // ClickHouse does not see it
 }
 
 // fields are those of a play, in the order in which stage.sql takes them.
@@ -74,6 +75,8 @@ func invalid(format string, args ...any) error {
 // kind is how stage.sql reads a file.
 func (b *backfill) kind(f file) string {
 	switch {
+	case f.upload:
+		return "input"
 	case !f.remote:
 		return "file"
 	case b.S3.Key == "":
@@ -122,7 +125,8 @@ func (b *backfill) find(ctx context.Context) ([]file, error) {
 	return found, nil
 }
 
-// local lists files of this machine. ClickHouse must see the very same ones.
+// local lists files of this machine. What ClickHouse does not see there too is
+// sent to it.
 func (b *backfill) local(ctx context.Context, pattern string) (found []file, err error) {
 	paths, err := filepath.Glob(pattern)
 	if err != nil {
@@ -155,11 +159,10 @@ func (b *backfill) local(ctx context.Context, pattern string) (found []file, err
 			err := rows.Scan(&path, &size, &changed, &etag)
 			seen = size == f.size && int64(changed) == info.ModTime().Unix()
 			return err
-		}); err != nil || !seen {
-			b.Log.DebugContext(ctx, "ClickHouse does not see the file", "path", p, "error", err)
-			return nil, invalid("%s: ClickHouse does not see this file: it reads files of its own machine, "+
-				"a server those in its user_files directory; put it there or into S3", p)
+		}); err != nil {
+			b.Log.DebugContext(ctx, "ClickHouse cannot look for the file", "path", p, "error", err)
 		}
+		f.upload = !seen || b.sendFiles
 		found = append(found, f)
 	}
 	return found, nil
@@ -268,14 +271,8 @@ func (b *backfill) structure(ctx context.Context, f file, format string) (text s
 	if format == "ndjson" {
 		return "line String", nil, nil
 	}
-	types := map[string]string{}
-	kind := b.kind(f)
-	if err := b.query(ctx, "columns.sql", kind, b.readArgs(f, engineFormats[format], "auto"), func(rows *sql.Rows) error {
-		var name, kind string
-		err := rows.Scan(&name, &kind)
-		types[name] = kind
-		return err
-	}); err != nil {
+	types, err := b.columns(ctx, f, format)
+	if err != nil {
 		return "", nil, err
 	}
 	var wrong topk.FieldErrors
@@ -299,6 +296,29 @@ func (b *backfill) structure(ctx context.Context, f file, format string) (text s
 		return "", nil, wrong
 	}
 	return strings.Join(parts, ", "), columns, nil
+}
+
+// columns gives the columns of a file, and their types.
+func (b *backfill) columns(ctx context.Context, f file, format string) (map[string]string, error) {
+	types := map[string]string{}
+	switch {
+	case f.upload && format != "csv":
+		return nil, invalid("%s: ClickHouse does not see this file, and only CSV and NDJSON can be sent to it: "+
+			"put it where it reads, for a server its user_files directory, or into S3", f.path)
+	case f.upload:
+		names, err := header(f.path)
+		for _, name := range names {
+			types[name] = "String"
+		}
+		return types, err
+	}
+	err := b.query(ctx, "columns.sql", b.kind(f), b.readArgs(f, engineFormats[format], "auto"), func(rows *sql.Rows) error {
+		var name, kind string
+		err := rows.Scan(&name, &kind)
+		types[name] = kind
+		return err
+	})
+	return types, err
 }
 
 func (b *backfill) columnOf(field string) string {

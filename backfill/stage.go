@@ -125,6 +125,7 @@ type reading struct {
 	Lines, Mapped bool
 	Hashed        bool
 	Fields        []column
+	Format        string // as ClickHouse names it
 }
 
 // read stages one file.
@@ -145,11 +146,15 @@ func (b *backfill) read(ctx context.Context, f file, now time.Time) error {
 	choice := reading{
 		Values: playrules.ValuesOf(b.Rules, b.MinPlaySeconds), Source: b.kind(f),
 		Lines: format == "ndjson", Mapped: format == "ndjson" && len(b.Columns) > 0, Hashed: b.Pepper == nil, Fields: columns,
+		Format: engineFormats[format],
 	}
 	if choice.Mapped {
 		for i, field := range fields {
 			args = append(args, clickhouse.Named("c"+strconv.Itoa(i), b.columnOf(field)))
 		}
+	}
+	if f.upload {
+		return b.send(ctx, f, "stage.sql", choice, args)
 	}
 	return b.exec(ctx, "stage.sql", choice, args...)
 }

@@ -96,6 +96,9 @@ SETTINGS
     input_format_skip_unknown_fields = 1,
     input_format_parquet_allow_missing_columns = 1,
     format_csv_null_representation = '\\N'
+{{- if eq .Source "input"}}
+FORMAT {{.Format}}
+{{- end}}
 
 {{define "texts" -}}
     Tuple(
@@ -109,7 +112,8 @@ SETTINGS
 {{- end}}
 
 {{define "source"}}
-    {{- if eq . "file"}}file({path:String}, {format:String}, {structure:String})
+    {{- if eq . "input"}}input({structure:String})
+    {{- else if eq . "file"}}file({path:String}, {format:String}, {structure:String})
     {{- else if eq . "open"}}s3({path:String}, NOSIGN, {format:String}, {structure:String})
     {{- else if eq . "signed"}}s3({path:String}, {key:String}, {secret:String}, {format:String}, {structure:String})
     {{- else}}s3({path:String}, {key:String}, {secret:String}, {token:String}, {format:String}, {structure:String})

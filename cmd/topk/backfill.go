@@ -52,8 +52,9 @@ region, deviceType, context, duration; --map tells other names:
 
   topk load backfill 's3://plays/2025/*.parquet' --map songId=track --map timestamp=played_at
 
-ClickHouse reads the files itself: paths must be of its machine, for a server of
-its user_files directory. Rows are judged by the rules of the gateway except for
+ClickHouse reads the files itself where it sees them: S3, and files of its
+machine, for a server in its user_files directory. Other CSV and NDJSON files are
+sent to it. Rows are judged by the rules of the gateway except for
 their age. What is no play is kept with the rejected messages, which topk load
 rejected lists and corrects; user ids are hashed as by the gateway; segments are
 those that users have today. A column of times in Parquet is a timestamp too.
