@@ -25,11 +25,11 @@ type backfillCommand struct {
 
 // s3Flags are how ClickHouse reads from S3.
 type s3Flags struct {
-	S3Endpoint     string `help:"Server of s3:// URLs, as http(s)://HOST:PORT; AWS unless given." env:"AWS_ENDPOINT_URL"`
-	S3Region       string `help:"Region of AWS." env:"AWS_REGION"`
-	S3Key          string `help:"Access key id; without one, objects are read as anybody." env:"AWS_ACCESS_KEY_ID"`
-	S3Secret       string `help:"Secret of the access key; better given by the environment." env:"AWS_SECRET_ACCESS_KEY"`
-	S3SessionToken string `help:"Token of a temporary access key." env:"AWS_SESSION_TOKEN"`
+	S3Endpoint     string `name:"s3-endpoint" help:"Server of s3:// URLs, as http(s)://HOST:PORT; AWS unless given." env:"AWS_ENDPOINT_URL"`
+	S3Region       string `name:"s3-region" help:"Region of AWS." env:"AWS_REGION"`
+	S3Key          string `name:"s3-key" help:"Access key id; without one, objects are read as anybody." env:"AWS_ACCESS_KEY_ID"`
+	S3Secret       string `name:"s3-secret" help:"Secret of the access key; better given by the environment." env:"AWS_SECRET_ACCESS_KEY"`
+	S3SessionToken string `name:"s3-session-token" help:"Token of a temporary access key." env:"AWS_SESSION_TOKEN"`
 }
 
 func (f s3Flags) check() error {
