@@ -30,6 +30,8 @@ simulate-refresher: PLAYS ?= 10e6
 bench-cold-start:   PLAYS ?= 20000000
 bench-adhoc:        PLAYS ?= 20000000
 bench-adhoc:        SONGS = 1000000
+soak-backfill:      PLAYS ?= 2000000
+bench-backfill:     PLAYS ?= 1000000
 
 .PHONY: help
 help: ## List the targets
@@ -74,6 +76,14 @@ SOAK = go test -count 1 -timeout 6h -run '^TestSoak$$' -v ./cmd/topk -faults.see
 .PHONY: soak
 soak: engines ## Watch charts under load: wrong ones, age, cost (RATE, MINUTES, CITIES, SONGS, PRELOAD, SEED)
 	$(SOAK) -soak.rate=$(RATE) -soak.minutes=$(MINUTES) -soak.preload=$(PRELOAD)
+
+.PHONY: soak-backfill
+soak-backfill: engines ## The same, while plays of the last 30 days are backfilled (PLAYS, RATE, MINUTES, CITIES, SONGS, SEED)
+	$(SOAK) -soak.rate=$(RATE) -soak.minutes=$(MINUTES) -soak.preload=$(PRELOAD) -soak.backfill=$(PLAYS)
+
+.PHONY: bench-backfill
+bench-backfill: engines ## Backfill a Parquet file of PLAYS, against a plain INSERT SELECT of the same
+	go test -run '^$$' -bench Backfill -benchtime 3x -timeout $(TEST_TIMEOUT) ./backfill -backfill.rows=$(PLAYS)
 
 .PHONY: bench-recompute
 bench-recompute: engines ## The same, and then with a refresher that computes every chart anew

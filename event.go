@@ -17,6 +17,10 @@ func NewPosition(epoch uint16, topic string, partition int32, offset int64) Posi
 	return Position{Source: uint32(epoch)<<16 | uint32(uint16(partition)), Topic: topic, Offset: uint64(offset)}
 }
 
+// BackfillSource is the source of all plays that were backfilled from files: no
+// partition of any epoch that will ever be. Their offsets are a running number.
+const BackfillSource uint32 = 1 << 31
+
 // Epoch numbers the topics that were read, from 0: one that was deleted and
 // made again is another one.
 func (p Position) Epoch() uint16 { return uint16(p.Source >> 16) }

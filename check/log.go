@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/ClickHouse/clickhouse-go/v2"
+
+	"github.com/topk-charts/topk"
 )
 
 const (
@@ -20,7 +22,8 @@ const (
 	candidates = 10_000
 )
 
-// checkLog looks for plays that are in the log twice.
+// checkLog looks for plays that are in the log twice, and for backfilled ones
+// that are not in it.
 func (r *run) checkLog(ctx context.Context) error {
 	var offsets uint64
 	err := r.query(ctx, "log.sql", nil, []any{millis("since", r.since)}, func(rows *sql.Rows) error {
@@ -41,7 +44,25 @@ func (r *run) checkLog(ctx context.Context) error {
 		}
 		r.progress(bucket+1, buckets)
 	}
-	return nil
+	return r.backfills(ctx)
+}
+
+// backfills compares what each backfill says it has appended with the log.
+func (r *run) backfills(ctx context.Context) error {
+	args := []any{clickhouse.Named("source", topk.BackfillSource), millis("kept", r.now.Add(-kept))}
+	return r.query(ctx, "backfills.sql", nil, args, func(rows *sql.Rows) error {
+		var from, to, appended, found uint64
+		var erased bool
+		if err := rows.Scan(&from, &to, &appended, &found, &erased); err != nil {
+			return err
+		}
+		r.report.Log.Backfills++
+		r.report.Log.Backfilled += found
+		if found > appended || found < appended && !erased || appended != to-from {
+			r.differs(fmt.Sprintf("backfill of the offsets %d to %d", from, to), "the log has %d of its %d plays", found, appended)
+		}
+		return nil
+	})
 }
 
 func (r *run) offsetsTwice(ctx context.Context) error {

@@ -73,6 +73,8 @@ type Log struct {
 	Plays        uint64 `json:"plays"`
 	EventsTwice  uint64 `json:"eventsTwice"`
 	OffsetsTwice uint64 `json:"offsetsTwice"`
+	Backfills    int    `json:"backfills"`  // that were finished
+	Backfilled   uint64 `json:"backfilled"` // plays of theirs that were appended
 }
 
 // A Rollup is one, against the log.
@@ -136,7 +138,8 @@ func (r Report) WriteText(w io.Writer) error {
 			p.Plays, p.Repeats, p.Rejects, p.Empty, p.Lost, p.Unknown)
 	}
 	flush()
-	fmt.Fprintf(&b, "\nLog: %d plays; %d events twice, %d offsets twice\n", r.Log.Plays, r.Log.EventsTwice, r.Log.OffsetsTwice)
+	fmt.Fprintf(&b, "\nLog: %d plays; %d events twice, %d offsets twice; %d plays of %d backfills\n",
+		r.Log.Plays, r.Log.EventsTwice, r.Log.OffsetsTwice, r.Log.Backfilled, r.Log.Backfills)
 
 	fmt.Fprintf(&b, "\nRollups against the log, every dimension, value, song and hour or day\n")
 	row("  rollup\tpartition\tplays\tcounts\t")

@@ -16,6 +16,7 @@ import (
 	"github.com/ClickHouse/clickhouse-go/v2"
 
 	"github.com/topk-charts/topk"
+	"github.com/topk-charts/topk/internal/playrules"
 )
 
 // The chain is what carries plays from the topic to the rollups: it holds no
@@ -25,8 +26,8 @@ import (
 //go:embed chain/*.sql
 var chainFiles embed.FS
 
-var chainTemplates = template.Must(template.New("chain").
-	Funcs(template.FuncMap{"quote": quote}).ParseFS(chainFiles, "chain/*.sql"))
+var chainTemplates = template.Must(template.Must(template.New("chain").
+	Funcs(template.FuncMap{"quote": quote}).ParseFS(chainFiles, "chain/*.sql")).Parse(playrules.Templates))
 
 // Wiring is what the chain must know of the world around it.
 type Wiring struct {
@@ -180,20 +181,18 @@ func (w Wiring) text(l link, database string, epoch uint16) (string, error) {
 	var b bytes.Buffer
 	err := chainTemplates.ExecuteTemplate(&b, l.file, struct {
 		rollupFill
-		Database, Segments           string
-		Brokers, Topic, Group        string
-		Epoch                        uint16
-		MaxAheadMillis, MaxAgeMillis int64
-		MinPlaySeconds               int
-		Countries                    []string
+		playrules.Values
+		Database, Segments    string
+		Brokers, Topic, Group string
+		Epoch                 uint16
+		Backfill              uint32
 	}{
 		rollupFill: rollupFills[l.name],
+		Values:     playrules.ValuesOf(w.Rules, w.MinPlaySeconds),
 		Database:   database, Segments: segments,
 		Brokers: strings.Join(w.Brokers, ","), Topic: w.Topic, Group: topk.EpochGroup(w.Group, epoch),
-		Epoch:          epoch,
-		MaxAheadMillis: w.Rules.MaxAhead.Milliseconds(), MaxAgeMillis: w.Rules.MaxAge.Milliseconds(),
-		MinPlaySeconds: w.MinPlaySeconds,
-		Countries:      topk.Countries(),
+		Epoch:    epoch,
+		Backfill: topk.BackfillSource,
 	})
 	if err != nil {
 		return "", fmt.Errorf("text of %s: %w", l.name, err)

@@ -77,7 +77,16 @@ func Replay(ctx context.Context, url string, w Wiring, o ReplayOptions) (err err
 		return err
 	}
 	defer func() { err = errors.Join(err, lock.Release()) }()
-	ctx = lock.Context()
+	// Plays that a backfill appends meanwhile would not be carried over.
+	backfilling, err := tablelock.Try(lock.Context(), r.liveDB, tablelock.Backfilling)
+	if err != nil {
+		return err
+	}
+	if backfilling == nil {
+		return fmt.Errorf("%w: a backfill is under way: let it end first", topk.ErrUnavailable)
+	}
+	defer func() { err = errors.Join(err, backfilling.Release()) }()
+	ctx = backfilling.Context()
 
 	besideOptions := *options
 	besideOptions.Auth.Database = r.beside
@@ -137,10 +146,13 @@ func (r *replay) prepare(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if !carried {
-		if err := r.carry(ctx, live.number); err != nil {
-			return fmt.Errorf("carry over from the log: %w", err)
-		}
+	if carried {
+		err = r.carryBackfills(ctx)
+	} else {
+		err = r.carry(ctx, live.number)
+	}
+	if err != nil {
+		return fmt.Errorf("carry over from the log: %w", err)
 	}
 	if err := r.step("wire"); err != nil {
 		return err
@@ -202,6 +214,41 @@ func (r *replay) carry(ctx context.Context, live uint16) error {
 	return r.exec(ctx, r.besideDB, "CREATE TABLE carried (done UInt8) ENGINE = Null")
 }
 
+// carryBackfills carries over what was backfilled after a replay that was killed
+// had carried over the rest: in order and in whole blocks, since plays flow into
+// the rollups beside.
+func (r *replay) carryBackfills(ctx context.Context) error {
+	source := clickhouse.Named("source", topk.BackfillSource)
+	head := func(database string) (next uint64, err error) {
+		err = r.liveDB.QueryRowContext(ctx, "SELECT ifNull((SELECT max(koff) + 1 FROM "+database+".plays WHERE src = {source:UInt32} GROUP BY src), 0)",
+			source).Scan(&next)
+		if err != nil {
+			return 0, fmt.Errorf("end of the backfills in %s: %w", database, err)
+		}
+		return next, nil
+	}
+	end, err := head(r.live)
+	if err != nil {
+		return err
+	}
+	for {
+		next, err := head(r.beside)
+		if err != nil {
+			return err
+		}
+		if next >= end {
+			break
+		}
+		if err := r.statement(ctx, "carry_backfills.sql", "", []any{source, clickhouse.Named("next", next), clickhouse.Named("limit", uint64(carriedAtOnce))}); err != nil {
+			return err
+		}
+	}
+	return r.statement(ctx, "carry_backfill_rejects.sql", "", []any{source})
+}
+
+// carriedAtOnce is how many backfilled plays are one block.
+const carriedAtOnce = 100_000
+
 // starts are the first offsets that Kafka still has.
 func (r *replay) starts(ctx context.Context) (kadm.ListedOffsets, error) {
 	starts, err := r.Kafka.ListStartOffsets(ctx, r.wiring.Topic)
@@ -221,7 +268,7 @@ func (r *replay) checkHistory(ctx context.Context) error {
 		return err
 	}
 	var counted, kept time.Time
-	if err := r.liveDB.QueryRowContext(ctx, text).Scan(&counted, &kept); err != nil {
+	if err := r.liveDB.QueryRowContext(ctx, text, clickhouse.Named("source", topk.BackfillSource)).Scan(&counted, &kept); err != nil {
 		return err
 	}
 	if counted.Unix() == 0 || kept.Unix() > 0 && !counted.Before(kept) {

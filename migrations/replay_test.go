@@ -219,6 +219,50 @@ func TestReplayKilledAtEachStep(t *testing.T) {
 	t.Logf("killed before each of %q", names)
 }
 
+// What was backfilled is not in Kafka: a replay keeps it, also what was backfilled
+// after it had carried over the rest and was killed.
+func TestReplayKeepsBackfills(t *testing.T) {
+	c := newChain(t)
+	c.produce(0, c.events("live", 20)...)
+	backfill := func(from, to int, ago string) {
+		c.exec(fmt.Sprintf(`INSERT INTO plays (src, koff, at, ts, eventId, songId, country, region, counted)
+			SELECT %d, number, now64(3, 'UTC') - INTERVAL %s, now64(3) - INTERVAL 400 DAY, concat('old-', toString(number)), 's', 'IN', 'IN/Mumbai', true
+			FROM numbers(%d, %d)`, topk.BackfillSource, ago, from, to-from))
+	}
+	backfill(5, 15, "3 DAY")
+	c.exact(30)
+	offsets := kadm.Offsets{}
+	offsets.AddOffset(c.Topic, 0, 5, -1)
+	if _, err := kadm.NewClient(c.kafka).DeleteRecords(t.Context(), offsets); err != nil {
+		t.Fatal(err)
+	}
+	err := c.replay(migrations.ReplayOptions{}.WithSteps(func(name string) error {
+		if name == "stop the reader beside" {
+			return errKilled
+		}
+		return nil
+	}))
+	if !errors.Is(err, errKilled) {
+		t.Fatal(err)
+	}
+	c.up() // the readers had stopped already
+	backfill(15, 18, "1 DAY")
+	backfill(18, 25, "1 MINUTE")
+	c.exact(40)
+	if err := c.replay(migrations.ReplayOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	c.exact(40)
+	if got := c.value(fmt.Sprintf("SELECT (min(koff), max(koff), count()) FROM plays WHERE src = %d", topk.BackfillSource)); got != "(5,24,20)" {
+		t.Errorf("backfilled plays: %s", got)
+	}
+	// Live plays that nobody has any more are still missed, whatever is older.
+	c.exec("INSERT INTO rollup_day (dim, val, songId, ts, plays, month) VALUES ('global', '', 's', today() - 200, 7, toStartOfMonth(today()))")
+	if err := c.replay(migrations.ReplayOptions{}); !errors.Is(err, topk.ErrInvalid) {
+		t.Fatalf("got %v", err)
+	}
+}
+
 // What only the rollups know is not thrown away unasked.
 func TestReplayKeepsHistory(t *testing.T) {
 	c := newChain(t)

@@ -16,6 +16,7 @@ import (
 type loadCommand struct {
 	Catalog   catalogCommand   `cmd:"" help:"Upsert songs from NDJSON: songId, title, artistId, artist, genres, durationMs."`
 	Segments  segmentsCommand  `cmd:"" help:"Upsert users' segments from NDJSON: userId, segments. The ids are hashed here."`
+	Backfill  backfillCommand  `cmd:"" help:"Load plays of the past from files, each exactly once, while plays stream in."`
 	Rejected  rejectedCommand  `cmd:"" help:"Correct rejected messages and send them again."`
 	Replay    replayCommand    `cmd:"" help:"Rebuild everything from the start of the topic, beside the live tables, and switch."`
 	Reconcile reconcileCommand `cmd:"" help:"Check that everything is exact, repair what is not: on a schedule, or --once."`

@@ -10,12 +10,15 @@ import (
 	"math/rand/v2"
 	"net/url"
 	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/cespare/xxhash/v2"
+	"github.com/klauspost/compress/zstd"
 	"github.com/redis/rueidis"
 
 	"github.com/topk-charts/topk"
@@ -30,6 +33,7 @@ var (
 	soakCities    = flag.Int("soak.cities", 300, "cities of the soak test")
 	soakSongs     = flag.Int("soak.songs", 1000, "songs of the soak test beside those of the charts")
 	soakPreload   = flag.Int("soak.preload", 0, "plays that are in the log before the refresher starts")
+	soakBackfill  = flag.Int("soak.backfill", 0, "plays of the last 30 days that are backfilled meanwhile")
 	soakRecompute = flag.Bool("soak.recompute", false, "measure a refresher that computes every chart anew as well")
 )
 
@@ -42,6 +46,9 @@ type soak struct {
 	songs *simulate.Charts
 	known charts
 
+	file   string // of plays to backfill; "" for none
+	inFile uint64 // their hashes, as eventIDs
+
 	made     uint64 // plays
 	eventIDs uint64 // of them, their hashes combined by exclusive or
 }
@@ -51,6 +58,7 @@ type soak struct {
 func TestSoak(t *testing.T) {
 	s := newSoak(t)
 	s.preload(*soakPreload)
+	s.writeFile(*soakBackfill)
 	refreshers := []*faults.Process{s.Refresh}
 	if *soakRecompute {
 		program := faults.Command{Path: os.Args[0], Env: []string{asRecompute + "=1"}}
@@ -203,12 +211,32 @@ func (s *soak) underLoad(m *measurement, began time.Time, refresher *faults.Proc
 		watchers.Go(func() { watch(ctx, m, rand.New(rand.NewPCG(seed, uint64(30+i)))) })
 	}
 	probe.Go(func() { s.probe(ctx, m, soakLength()-time.Since(start)) })
+	if s.file != "" {
+		probe.Go(func() { s.loadFile(ctx) })
+	}
 	s.tell(m, sent)
 	m.after = s.usage(refresher)
 	probe.Wait()
 	stop()
 	watchers.Wait()
 	m.watched = time.Since(watching)
+	if s.file != "" {
+		s.fresh(m)
+	}
+}
+
+// promised is how old a served chart may be, in 95 of 100 cases.
+const promised = 5 * time.Second
+
+// fresh is about charts that a backfill has held up.
+func (s *soak) fresh(m *measurement) {
+	s.Helper()
+	for name, ages := range m.staleness {
+		slices.Sort(ages)
+		if p95 := ages[len(ages)*95/100]; p95 > promised {
+			s.Errorf("charts of %s were served %s old (p95) during a backfill", name, p95)
+		}
+	}
 }
 
 // send sends plays through the gateway for as long as the test is to last.
@@ -370,14 +398,62 @@ func (s *soak) verdict() {
 	}
 	s.Log("waiting for the last plays")
 	s.awaitRead()
-	got := s.value(fmt.Sprintf("SELECT count(), groupBitXor(xxHash64(eventId)) FROM plays WHERE src < %d AND NOT startsWith(eventId, 'probe-')", uint32(firstBackfill)))
+	got := s.value(fmt.Sprintf("SELECT count(), groupBitXor(xxHash64(eventId)) FROM plays WHERE src < %d AND NOT startsWith(eventId, 'probe-') AND NOT startsWith(eventId, 'file-')", topk.BackfillSource))
 	if want := fmt.Sprintf("%d\t%d", s.made, s.eventIDs); got != want {
 		s.Errorf("the log has other plays than were acknowledged: their number and combined hash are %s, want %s", got, want)
+	}
+	if s.file != "" {
+		got := s.value("SELECT count(), groupBitXor(xxHash64(eventId)) FROM plays WHERE startsWith(eventId, 'file-')")
+		if want := fmt.Sprintf("%d\t%d", *soakBackfill, s.inFile); got != want {
+			s.Errorf("the log has other plays than the file: their number and combined hash are %s, want %s", got, want)
+		}
 	}
 	s.Log("topk check")
 	if out, err := s.check("--charts", "20"); err != nil {
 		s.Errorf("topk check: %v\n%s", err, out)
 	}
+}
+
+// writeFile writes a file of plays of the last 30 days, to be backfilled.
+func (s *soak) writeFile(plays int) {
+	s.Helper()
+	if plays == 0 {
+		return
+	}
+	s.file = filepath.Join(s.T.TempDir(), "plays.ndjson.zst")
+	file, err := os.Create(s.file)
+	if err != nil {
+		s.Fatal(err)
+	}
+	packed, err := zstd.NewWriter(file)
+	if err != nil {
+		s.Fatal(err)
+	}
+	g, r, now := s.generator(s.seed-2), rand.New(rand.NewPCG(s.seed, 40)), time.Now().UTC().Truncate(time.Millisecond)
+	lines := json.NewEncoder(packed)
+	for n := range plays {
+		p := g.Next()
+		p.EventID = fmt.Sprint("file-", n)
+		p.Timestamp = now.Add(-time.Duration(r.Int64N(30*24*3600_000)) * time.Millisecond)
+		s.inFile ^= xxhash.Sum64String(p.EventID)
+		if err := lines.Encode(p); err != nil {
+			s.Fatal(err)
+		}
+	}
+	if err := errors.Join(packed.Close(), file.Close()); err != nil {
+		s.Fatal(err)
+	}
+}
+
+// loadFile backfills it.
+func (s *soak) loadFile(ctx context.Context) {
+	start := time.Now()
+	args := append([]string{"load", "backfill", s.file, "--user-pepper-file", s.PepperFile}, s.ChainFlags()...)
+	out, err := s.System.Run(ctx, nil, args...)
+	if err != nil {
+		s.Errorf("backfill: %v", err)
+	}
+	s.Logf("backfilled in %s:\n%s", time.Since(start).Round(time.Second), out)
 }
 
 // preloadSources are how many sources preloaded plays are spread over: the

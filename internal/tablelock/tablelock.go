@@ -32,6 +32,10 @@ const (
 // needs both to stay as they are.
 const Migrating = "migrating"
 
+// Backfilling is the lock of whoever appends to the log beside Kafka, or needs
+// that nobody does.
+const Backfilling = "backfilling"
+
 // ErrLost is the cause of the end of a lock's context when another process took
 // the lock over, since this one stood still for too long.
 var ErrLost = errors.New("the lock was lost")

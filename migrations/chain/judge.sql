@@ -7,7 +7,8 @@
 --      were in `seen`. They are the rows beyond their source's mark, normally
 --      none. One mark per source and not one time for all, because after a kill
 --      the sources are delivered again one by one, in any order: a mark for all
---      would move past the rows of those that are still to come;
+--      would move past the rows of those that are still to come. Backfilled plays
+--      are too old to come any other way, and have no keys there;
 --   3. the first message of the block that has this id. Views see the block
 --      under every mention of their source table, hence also in the subquery.
 --
@@ -23,7 +24,7 @@ AS
 WITH
     (SELECT maxMap(map(src, next)) FROM (SELECT src, max(koff) + 1 AS next FROM plays GROUP BY src)) AS heads,
     (SELECT maxMap(map(src, koff)) FROM seen WHERE key IN (SELECT toUInt128(src) FROM plays GROUP BY src)) AS marks,
-    mapKeys(mapFilter((src, next) -> next > marks[src], heads)) AS unmarked
+    mapKeys(mapFilter((src, next) -> next > marks[src] AND src != {{.Backfill}}, heads)) AS unmarked
 SELECT
     l.src AS src, l.koff AS koff, l.at AS at, l.key AS key, l.ts AS ts,
     l.eventId AS eventId, l.user AS user, l.songId AS songId,

@@ -15,6 +15,7 @@ type engine struct {
 	lib     *chdb.Library
 	keeper  *chdb.Conn // keeps the engine running while the pool is empty; kills queries
 	pool    *pool
+	spool   string // directory of what a statement reads while it runs
 	version string
 }
 
@@ -28,11 +29,18 @@ func startEngine(lib *chdb.Library, dir string, maxIdle int) (_ *engine, err err
 	if err := os.MkdirAll(data, 0o700); err != nil {
 		return nil, fmt.Errorf("create the data directory of ClickHouse: %w", err)
 	}
+	spool := filepath.Join(dir, "spool")
+	if err := os.RemoveAll(spool); err != nil { // what was killed left it
+		return nil, fmt.Errorf("empty the spool of ClickHouse: %w", err)
+	}
+	if err := os.Mkdir(spool, 0o700); err != nil {
+		return nil, fmt.Errorf("create the spool of ClickHouse: %w", err)
+	}
 	arguments := []string{"--config-file=" + config, "--path=" + data, "--implicit_select=0"}
 	open := func(tag string) (*chdb.Conn, error) {
 		return lib.Connect(append(arguments[:len(arguments):len(arguments)], "--log_comment="+tag)...)
 	}
-	e := &engine{lib: lib, pool: &pool{open: open, maxIdle: maxIdle}}
+	e := &engine{lib: lib, spool: spool, pool: &pool{open: open, maxIdle: maxIdle}}
 	if e.keeper, err = open("embedded-keeper"); err != nil {
 		return nil, fmt.Errorf("start ClickHouse on %s: %w", data, err)
 	}

@@ -3,7 +3,9 @@ package clickhouse
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
+	"os"
 	"strings"
 
 	"github.com/topk-charts/topk/internal/embedded/chdb"
@@ -22,8 +24,8 @@ func (e *engine) run(ctx context.Context, req *request, resp *response) error {
 		return raise(codeIntoOutfile, "INTO_OUTFILE_NOT_ALLOWED", "INTO OUTFILE is not allowed")
 	case st.infile:
 		return raise(codeUnknownTypeOfQuery, "UNKNOWN_TYPE_OF_QUERY", "Query has infile and was sent directly to server")
-	case st.input:
-		return raise(codeNotImplemented, "NOT_IMPLEMENTED", "The embedded server has no table function input")
+	case st.input && !st.hasData:
+		return raise(codeNotImplemented, "NOT_IMPLEMENTED", "The table function input takes data, after a FORMAT clause")
 	}
 	traits := traitsOf(req.format)
 	selects := isSelect(st.kind)
@@ -38,6 +40,8 @@ func (e *engine) run(ctx context.Context, req *request, resp *response) error {
 	switch {
 	case st.hasData && strings.EqualFold(st.format, "Values") && len(req.params) > 0:
 		err = e.insertValues(c, req, resp)
+	case st.input:
+		err = e.insertInput(c, req, resp)
 	case st.hasData && !st.selects:
 		err = e.insert(c, req, resp)
 	case selects && traits.chunking != wholeOnly:
@@ -86,6 +90,30 @@ func (e *engine) insert(c *conn, req *request, resp *response) error {
 	req.drain()
 	resp.stats, err = in.Done()
 	return err
+}
+
+// insertInput runs an INSERT whose data goes through the table function input().
+// The library has none: the data is a file for as long as the statement runs,
+// which a format may also read out of order.
+func (e *engine) insertInput(c *conn, req *request, resp *response) (err error) {
+	file, err := os.CreateTemp(e.spool, "input-")
+	if err != nil {
+		return fmt.Errorf("keep the data of input(): %w", err)
+	}
+	defer func() { err = errors.Join(err, os.Remove(file.Name())) }()
+	_, err = io.Copy(file, req.data)
+	if closed := file.Close(); err == nil {
+		err = closed
+	}
+	if err != nil {
+		return readError(err)
+	}
+	req.drain()
+	st := &req.statement
+	before, call := st.text[:st.inputAt], st.text[st.inputAt:]
+	arguments := call[strings.IndexByte(call, '(')+1:]
+	st.text = before + "file(" + quoteString(file.Name()) + ", " + quoteString(st.format) + ", " + arguments
+	return e.whole(c, req, resp)
 }
 
 // insertValues runs an INSERT … VALUES with its data as one statement: with

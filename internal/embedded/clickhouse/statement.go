@@ -18,6 +18,7 @@ type statement struct {
 	// selects tells an INSERT that takes its rows from a SELECT, input one that
 	// feeds the data to it by the table function input().
 	selects, input bool
+	inputAt        int // where that stands in the text
 	// outfile and infile tell statements that name a file of the client.
 	outfile, infile bool
 }
@@ -52,7 +53,7 @@ func parseStatement(text string, more bool) (st statement, ok bool) {
 		case tokenOpen:
 			depth++
 			if st.selects && prev.is(text, "input") {
-				st.input = true
+				st.input, st.inputAt = true, prev.start
 			}
 		case tokenClose:
 			depth--

@@ -29,7 +29,7 @@ func TestParseStatement(t *testing.T) {
 		{"data on the line", "INSERT INTO t FORMAT JSONEachRow {\"a\":1}", statement{kind: "INSERT", hasData: true, format: "JSONEachRow"}, "{\"a\":1}"},
 		{"data on the next line", "INSERT INTO t FORMAT TSV \r\n\t1", statement{kind: "INSERT", hasData: true, format: "TSV"}, "\t1"},
 		{"insert select", "INSERT INTO t SELECT 1", statement{kind: "INSERT", selects: true}, ""},
-		{"insert from input", "INSERT INTO t SELECT a FROM input('a Int8') FORMAT TSV\n1", statement{kind: "INSERT", selects: true, input: true, hasData: true, format: "TSV"}, "1"},
+		{"insert from input", "INSERT INTO t SELECT a FROM input('a Int8') FORMAT TSV\n1", statement{kind: "INSERT", selects: true, input: true, inputAt: 28, hasData: true, format: "TSV"}, "1"},
 		{"insert with settings", "INSERT INTO t SETTINGS async_insert = 1 FORMAT TSV\n1", statement{kind: "INSERT", hasData: true, format: "TSV"}, "1"},
 	}
 	for _, tt := range tests {

@@ -1,0 +1,2 @@
+-- The epoch that is being read.
+SELECT maxOrDefault(epoch) FROM epochs

@@ -1,0 +1,119 @@
+package backfill
+
+import (
+	"compress/gzip"
+	"context"
+	"encoding/csv"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"strings"
+
+	"github.com/ClickHouse/clickhouse-go/v2"
+	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
+	"github.com/klauspost/compress/zstd"
+)
+
+// encodings are what a file is packed by, as HTTP names it.
+var encodings = map[string]string{".gz": "gzip", ".zst": "zstd"}
+
+func encodingOf(path string) string {
+	for suffix, encoding := range encodings {
+		if strings.HasSuffix(strings.ToLower(path), suffix) {
+			return encoding
+		}
+	}
+	return ""
+}
+
+// header reads the names of a CSV file's columns.
+func header(path string) (names []string, err error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	var in io.Reader = file
+	switch encodingOf(path) {
+	case "gzip":
+		if in, err = gzip.NewReader(file); err != nil {
+			return nil, invalid("%s: %v", path, err)
+		}
+	case "zstd":
+		unpacked, err := zstd.NewReader(file, zstd.WithDecoderConcurrency(1))
+		if err != nil {
+			return nil, invalid("%s: %v", path, err)
+		}
+		defer unpacked.Close()
+		in = unpacked
+	}
+	names, err = csv.NewReader(io.LimitReader(in, 1<<20)).Read()
+	if err != nil {
+		return nil, invalid("%s: header: %v", path, err)
+	}
+	return names, nil
+}
+
+// maxAnswer bounds what is read of an answer that says what is wrong.
+const maxAnswer = 4 << 10
+
+// send runs a statement with a file as its data. The driver has no way to: it
+// sends rows.
+func (b *backfill) send(ctx context.Context, f file, name string, choice any, args []any) error {
+	if err := b.step(name); err != nil {
+		return err
+	}
+	text, err := render(name, choice)
+	if err != nil {
+		return err
+	}
+	o := b.clickhouse
+	if o.Protocol != clickhouse.HTTP {
+		return invalid("%s: ClickHouse does not see this file, and it can be sent by http(s):// only", f.path)
+	}
+	// What follows the format is data.
+	query := url.Values{"query": {strings.TrimSpace(text)}, "database": {o.Auth.Database}}
+	for _, arg := range args {
+		bound := arg.(driver.NamedValue)
+		query.Set("param_"+bound.Name, parameters.Replace(fmt.Sprint(bound.Value)))
+	}
+	address := url.URL{Scheme: "http", Host: o.Addr[0], Path: "/", RawQuery: query.Encode()}
+	transport := &http.Transport{TLSClientConfig: o.TLS}
+	defer transport.CloseIdleConnections()
+	if o.TLS != nil {
+		address.Scheme = "https"
+	}
+	file, err := os.Open(f.path)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	ctx, cancel := context.WithTimeout(ctx, statementTimeout)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, address.String(), file)
+	if err != nil {
+		return b.conceal(err)
+	}
+	req.SetBasicAuth(o.Auth.Username, o.Auth.Password)
+	if encoding := encodingOf(f.path); encoding != "" {
+		req.Header.Set("Content-Encoding", encoding)
+	}
+	res, err := (&http.Client{Transport: transport}).Do(req)
+	if err != nil {
+		return fmt.Errorf("%s: %w", name, b.conceal(err))
+	}
+	defer res.Body.Close()
+	answer, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer))
+	if err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	if res.StatusCode != http.StatusOK || res.Header.Get("X-ClickHouse-Exception-Code") != "" || strings.Contains(string(answer), "DB::Exception") {
+		return fmt.Errorf("%s: %s: %w", name, res.Status, b.conceal(fmt.Errorf("%s", answer)))
+	}
+	return nil
+}
+
+// parameters escapes a bound value as ClickHouse reads it.
+var parameters = strings.NewReplacer(`\`, `\\`, "\t", `\t`, "\n", `\n`)
