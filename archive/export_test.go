@@ -1,0 +1,33 @@
+package archive
+
+import (
+	"testing"
+	"time"
+)
+
+// WithRowsPerObject makes objects of that size.
+func (a *Archive) WithRowsPerObject(n uint64) *Archive {
+	a.rowsPerObject = n
+	return a
+}
+
+// WithTheCurrentHour takes the hour that is not over for one that is.
+func (a *Archive) WithTheCurrentHour() *Archive {
+	a.closed = func(now time.Time) time.Time { return now.Truncate(time.Hour).Add(time.Hour) }
+	return a
+}
+
+// ManifestOf reads that of an hour.
+func (a *Archive) ManifestOf(t testing.TB, hour time.Time) (m Manifest) {
+	t.Helper()
+	if err := a.bucket.read(t.Context(), hourFolder(logTable, hour)+manifestSuffix, &m); err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+// WithOnly leaves the hours from then on out.
+func (a *Archive) WithOnly(until time.Time) *Archive {
+	a.closed = func(time.Time) time.Time { return until.Truncate(time.Hour) }
+	return a
+}
