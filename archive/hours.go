@@ -105,7 +105,7 @@ func (r *run) prepare(ctx context.Context) error {
 	if r.oldest = r.oldest.UTC().Truncate(time.Hour); !any {
 		r.oldest = time.Time{}
 	}
-	r.until = r.closed(r.now.UTC())
+	r.until = r.closed(r.now.UTC()).UTC()
 	r.report.Until = r.state.Until
 	r.there = map[time.Time][]string{}
 	for _, table := range []string{logTable, repeatsTable, rejectsTable} {

@@ -196,10 +196,6 @@ func TestSecretIsNotShown(t *testing.T) {
 	l.Secret = "not/the+secret'of anybody"
 	away := l
 	away.Endpoint = "http://127.0.0.1:1"
-	k := &killer{left: 30}
-	dsn := k.front(t, w.env.ClickHouseURL) + "/" + w.env.Database
-	k.kill = func() { panic(errors.New("the connection breaks")) }
-	_ = dsn
 	for _, broken := range []*archive.Archive{w.open(l), w.open(away), w.openAt("http://127.0.0.1:1/db", location(bucket))} {
 		_, err := broken.Run(t.Context(), nil)
 		if err == nil {

@@ -186,13 +186,13 @@ func (w *world) append(src uint32, at time.Time, plays ...topk.Play) {
 }
 
 // history fills the log with plays of some hours, the last one hoursAgo, in
-// several sources.
+// several sources, which are those of no partition.
 func (w *world) history(hours, hoursAgo, perHour int) {
 	w.Helper()
 	for i := range hours {
 		at := w.now.Add(-time.Duration(hoursAgo+hours-1-i) * time.Hour)
 		for src := range uint32(3) {
-			w.append(src, at.Add(time.Duration(src)*time.Second), plays(100+i*10+int(src), perHour/3, at)...)
+			w.append(100+src, at.Add(time.Duration(src)*time.Second), plays(100+i*10+int(src), perHour/3, at)...)
 		}
 	}
 }

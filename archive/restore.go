@@ -104,9 +104,10 @@ func (r *restore) run(ctx context.Context) error {
 		return err
 	}
 	if len(r.Days) > 0 {
-		if err := r.load(ctx); err != nil || r.done.Restored == 0 {
+		if err := r.load(ctx); err != nil {
 			return err
 		}
+		// Also when nothing was lacking: the run before may have been killed here.
 		_, err := r.db.ExecContext(ctx, "INSERT INTO rewrites (reason) VALUES ('restore of days')")
 		return err
 	}

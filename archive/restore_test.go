@@ -167,7 +167,9 @@ func TestRestoreOfWhatTheLogDropped(t *testing.T) {
 	w.append(0, old, plays(1, 400, old)...)
 	w.append(1, old.Add(time.Hour), plays(2, 100, old)...)
 	a := w.open(location(bucket)).WithOnly(w.now.Add(-99 * 24 * time.Hour))
-	w.archive(a)
+	if report := w.archive(a); report.Plays != 500 {
+		t.Fatalf("archived %+v", report)
+	}
 	fresh := newWorld(t, true)
 	fresh.oracle, fresh.now = w.oracle, w.now
 	fresh.restore(fresh.open(location(bucket)), fresh.whole())

@@ -52,7 +52,7 @@ func Up(ctx context.Context, url string, w Wiring) (err error) {
 	if err := steps(db, options.Auth.Database); err != nil {
 		return fmt.Errorf("migrate schema: %w", err)
 	}
-	if begun, err := exists(ctx, db, options.Auth.Database, restoring); err != nil || begun {
+	if begun, _, err := restoreBegun(ctx, db, options.Auth.Database); err != nil || begun {
 		return err // what is restored comes first: Restore wires the chain when it is there
 	}
 	if err := wire(ctx, db, options.Auth.Database, w); err != nil {

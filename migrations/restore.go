@@ -77,9 +77,12 @@ func (r restore) run(ctx context.Context, epochs []Epoch, load func(context.Cont
 	if err := steps(r.db, r.database); err != nil {
 		return fmt.Errorf("migrate schema: %w", err)
 	}
-	begun, err := exists(ctx, r.db, r.database, restoring)
+	begun, done, err := restoreBegun(ctx, r.db, r.database)
 	if err != nil {
 		return err
+	}
+	if done {
+		return wire(ctx, r.db, r.database, r.wiring)
 	}
 	if err := unwire(ctx, r.db, flow); err != nil {
 		return err
@@ -120,13 +123,28 @@ func (r restore) run(ctx context.Context, epochs []Epoch, load func(context.Cont
 	for _, statement := range []string{
 		"INSERT INTO rewrites (reason) VALUES ('restore of the archive')",
 		"SYSTEM START TTL MERGES plays",
-		"DROP TABLE IF EXISTS " + restoring + " SYNC",
 	} {
 		if err := r.exec(ctx, statement); err != nil {
 			return err
 		}
 	}
-	return wire(ctx, r.db, r.database, r.wiring)
+	if err := wire(ctx, r.db, r.database, r.wiring); err != nil {
+		return err
+	}
+	return r.exec(ctx, "DROP TABLE IF EXISTS "+restoring+" SYNC")
+}
+
+// restoreBegun tells whether a restore is to be finished. One that was killed
+// after all but its last step, when Kafka was read again, is done: it forgets it.
+func restoreBegun(ctx context.Context, db *sql.DB, database string) (begun, done bool, err error) {
+	if begun, err = exists(ctx, db, database, restoring); err != nil || !begun {
+		return false, false, err
+	}
+	if done, err = exists(ctx, db, database, queue); err != nil || !done {
+		return true, false, err
+	}
+	_, err = db.ExecContext(ctx, "DROP TABLE IF EXISTS "+restoring+" SYNC")
+	return false, true, err
 }
 
 func (r restore) refuseUnlessEmpty(ctx context.Context) error {
