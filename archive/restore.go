@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/ClickHouse/clickhouse-go/v2"
 	"github.com/twmb/franz-go/pkg/kadm"
 
 	"github.com/topk-charts/topk"
@@ -275,6 +276,10 @@ func (r *restore) listCatalog(ctx context.Context) error {
 
 // verify reads every object and compares it with its manifest.
 func (r *restore) verify(ctx context.Context) error {
+	sizes, err := r.bucket.list(ctx, "")
+	if err != nil {
+		return err
+	}
 	var damaged []error
 	var plays int64
 	manifests := r.hours
@@ -284,12 +289,16 @@ func (r *restore) verify(ctx context.Context) error {
 	for _, m := range manifests {
 		for _, o := range m.Objects {
 			r.Progress("verifying", plays, r.total)
+			if size, there := sizes[o.Key]; !there || size != o.Bytes {
+				damaged = append(damaged, fmt.Errorf("%w: %s: it has %d bytes, and the manifest says %d", ErrDamaged, o.Key, size, o.Bytes))
+				continue
+			}
 			c, args := r.content(&m, o)
 			rows, print, err := r.print(ctx, "print_object.sql", c, args)
 			switch {
-			case ctx.Err() != nil:
+			case err != nil && !unreadable(err):
 				return err
-			case err != nil: // it cannot be read at all
+			case err != nil:
 				damaged = append(damaged, fmt.Errorf("%w: %s: %w", ErrDamaged, o.Key, err))
 			case rows != o.Rows || print != o.Print:
 				damaged = append(damaged, fmt.Errorf("%w: %s: it has %d rows with the print %016x, and the manifest says %d with %016x",
@@ -302,6 +311,19 @@ func (r *restore) verify(ctx context.Context) error {
 	}
 	return errors.Join(damaged...)
 }
+
+// unreadable tells the failures of a reader, by ClickHouse's own words, from those
+// of the way to S3.
+func unreadable(err error) bool {
+	const s3Error = 499
+	var exception *clickhouse.Exception
+	return errors.As(err, &exception) && exception.Code != s3Error && !passing[exception.Code]
+}
+
+// passing are ClickHouse's errors that say nothing of an object: 159
+// TIMEOUT_EXCEEDED, 202 TOO_MANY_SIMULTANEOUS_QUERIES, 209 SOCKET_TIMEOUT, 210
+// NETWORK_ERROR, 241 MEMORY_LIMIT_EXCEEDED, 394 QUERY_WAS_CANCELLED.
+var passing = map[int32]bool{159: true, 202: true, 209: true, 210: true, 241: true, 394: true}
 
 // awaitOrphans waits until ClickHouse is done with what a killed restore had
 // asked of it.

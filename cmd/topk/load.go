@@ -19,6 +19,8 @@ type loadCommand struct {
 	Rejected  rejectedCommand  `cmd:"" help:"Correct rejected messages and send them again."`
 	Replay    replayCommand    `cmd:"" help:"Rebuild everything from the start of the topic, beside the live tables, and switch."`
 	Reconcile reconcileCommand `cmd:"" help:"Check that everything is exact, repair what is not: on a schedule, or --once."`
+	Archive   archiveCommand   `cmd:"" help:"Write every hour of the log that is over to S3: on a schedule, or --once."`
+	Restore   restoreCommand   `cmd:"" help:"Put plays back from the archive: all, or days."`
 	Schedule  scheduleCommand  `cmd:"" help:"Run every scheduled job."`
 }
 

@@ -44,7 +44,7 @@ func (c *replayCommand) Run(ctx context.Context, log *slog.Logger, terminal cons
 		return err
 	}
 	start := time.Now()
-	progress, done := replayProgress(log)
+	progress, done := jobProgress(log, "replay")
 	err = migrations.Replay(ctx, c.ClickhouseURL, c.wiring(id), migrations.ReplayOptions{
 		Kafka: admin, LoseHistory: c.LoseHistory, Progress: progress,
 	})
@@ -56,19 +56,19 @@ func (c *replayCommand) Run(ctx context.Context, log *slog.Logger, terminal cons
 	return nil
 }
 
-// replayLogEvery is how often a line is logged where there is no terminal.
-const replayLogEvery = 10 * time.Second
+// jobLogEvery is how often a line is logged where there is no terminal.
+const jobLogEvery = 10 * time.Second
 
-// replayProgress shows how far a replay is: a bar on a terminal, a line now and
-// then anywhere else.
-func replayProgress(log *slog.Logger) (update func(doing string, done, total int64), stop func()) {
+// jobProgress shows how far a job is: a bar on a terminal, a line now and then
+// anywhere else.
+func jobProgress(log *slog.Logger, job string) (update func(doing string, done, total int64), stop func()) {
 	if !term.IsTerminal(int(os.Stderr.Fd())) {
 		var shown time.Time
 		var last string
 		return func(doing string, done, total int64) {
-			if doing != last || time.Since(shown) > replayLogEvery {
+			if doing != last || time.Since(shown) > jobLogEvery {
 				last, shown = doing, time.Now()
-				log.Info("replay", "doing", doing, "done", done, "of", total)
+				log.Info(job, "doing", doing, "done", done, "of", total)
 			}
 		}, func() {}
 	}
