@@ -50,6 +50,8 @@ const (
 	// settled is how old a part of the log is surely within its retention; older
 	// plays are counted before others follow.
 	settled = 88 * 24 * time.Hour
+	// accountable is for how long repeats and rejects are surely kept.
+	accountable = 13 * 24 * time.Hour
 	// pollEvery is how often it is looked whether others are done.
 	pollEvery = 200 * time.Millisecond
 )
@@ -69,7 +71,12 @@ func (a *Archive) Restore(ctx context.Context, o RestoreOptions) (done Restored,
 	if o.Progress == nil {
 		o.Progress = func(string, int64, int64) {}
 	}
-	r := restore{Archive: a, RestoreOptions: o}
+	if len(o.Days) == 0 { // it may be all there is to be of this system
+		if err := migrations.CreateDatabase(ctx, a.ClickHouseURL); err != nil {
+			return done, err
+		}
+	}
+	r := restore{Archive: a, RestoreOptions: o, now: a.Clock()}
 	err = a.alone(ctx, func(ctx context.Context) error {
 		err := r.run(ctx)
 		done = r.done
@@ -226,7 +233,11 @@ func (r *restore) add(m Manifest) {
 // or would drop again.
 func (r *restore) daysAllowed(ctx context.Context, s state) error {
 	var rewritten time.Time
-	if err := r.askLog(ctx, &rewritten); err != nil {
+	if err := r.query(ctx, "log.sql", nil, nil, func(rows *sql.Rows) error {
+		var any bool
+		var oldest, now time.Time
+		return rows.Scan(&any, &oldest, &now, &rewritten)
+	}); err != nil {
 		return err
 	}
 	if rewritten.After(s.Rewritten) && rewritten.Unix() > 0 {
@@ -239,15 +250,6 @@ func (r *restore) daysAllowed(ctx context.Context, s state) error {
 		}
 	}
 	return nil
-}
-
-// askLog tells what time it is to ClickHouse, and the last rewrite.
-func (r *restore) askLog(ctx context.Context, rewritten *time.Time) error {
-	return r.query(ctx, "log.sql", nil, nil, func(rows *sql.Rows) error {
-		var any bool
-		var oldest time.Time
-		return rows.Scan(&any, &oldest, &r.now, rewritten)
-	})
 }
 
 // listCatalog finds the newest catalog.
@@ -274,6 +276,12 @@ func (r *restore) listCatalog(ctx context.Context) error {
 	return nil
 }
 
+// needless tells objects of tables that have dropped such rows by now; the archive
+// may have done so, too.
+func (r *restore) needless(m Manifest, o Object) bool {
+	return (o.Table == repeatsTable || o.Table == rejectsTable) && m.Start.Before(r.now.Add(-accountable))
+}
+
 // verify reads every object and compares it with its manifest.
 func (r *restore) verify(ctx context.Context) error {
 	sizes, err := r.bucket.list(ctx, "")
@@ -288,6 +296,9 @@ func (r *restore) verify(ctx context.Context) error {
 	}
 	for _, m := range manifests {
 		for _, o := range m.Objects {
+			if r.needless(m, o) {
+				continue
+			}
 			r.Progress("verifying", plays, r.total)
 			if size, there := sizes[o.Key]; !there || size != o.Bytes {
 				damaged = append(damaged, fmt.Errorf("%w: %s: it has %d bytes, and the manifest says %d", ErrDamaged, o.Key, size, o.Bytes))
@@ -389,14 +400,13 @@ func (r *restore) loadCatalog(ctx context.Context) error {
 // load inserts the rows that are not there, oldest first: the fills find what is
 // new of a source behind what they have counted of it.
 func (r *restore) load(ctx context.Context) error {
-	var rewritten time.Time
-	if err := r.askLog(ctx, &rewritten); err != nil {
-		return err
-	}
 	var plays int64
 	for _, m := range r.hours {
 		expired := m.Start.Before(r.now.Add(-settled))
 		for _, o := range m.Objects {
+			if r.needless(m, o) {
+				continue
+			}
 			r.Progress("restoring", plays, r.total)
 			if err := r.object(ctx, &m, o); err != nil {
 				return err

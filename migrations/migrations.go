@@ -97,6 +97,15 @@ func open(url string) (*sql.DB, *clickhouse.Options, error) {
 	return clickhouse.OpenDB(options), options, nil
 }
 
+// CreateDatabase makes the database the URL names, unless it is there.
+func CreateDatabase(ctx context.Context, url string) (err error) {
+	db, options, err := open(url)
+	if err != nil {
+		return err
+	}
+	return errors.Join(createDatabase(ctx, options), db.Close())
+}
+
 // createDatabase makes the database the URL names, which a connection to it
 // cannot.
 func createDatabase(ctx context.Context, options *clickhouse.Options) (err error) {

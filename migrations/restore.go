@@ -51,9 +51,6 @@ func Restore(ctx context.Context, url string, w Wiring, kafka *kadm.Client, epoc
 		return err
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
-	if err := createDatabase(ctx, options); err != nil {
-		return err
-	}
 	lock, err := tablelock.Take(ctx, db, tablelock.Migrating)
 	if err != nil {
 		return err
