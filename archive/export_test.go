@@ -1,6 +1,7 @@
 package archive
 
 import (
+	"database/sql"
 	"testing"
 	"time"
 )
@@ -30,4 +31,13 @@ func (a *Archive) ManifestOf(t testing.TB, hour time.Time) (m Manifest) {
 func (a *Archive) WithOnly(until time.Time) *Archive {
 	a.closed = func(time.Time) time.Time { return until.Truncate(time.Hour) }
 	return a
+}
+
+// Inserting counts the inserts of restores that ClickHouse is at.
+func (a *Archive) Inserting(t testing.TB) (n uint64) {
+	t.Helper()
+	if err := a.query(t.Context(), "orphans.sql", nil, nil, func(rows *sql.Rows) error { return rows.Scan(&n) }); err != nil {
+		t.Error(err)
+	}
+	return n
 }

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/ClickHouse/clickhouse-go/v2"
+
+	"github.com/topk-charts/topk"
 )
 
 const (
@@ -89,12 +91,25 @@ type run struct {
 	until     time.Time              // hours before that are over
 	rewritten time.Time
 	now       time.Time
+	epochs    []Epoch
 }
 
 // prepare asks what there is.
 func (r *run) prepare(ctx context.Context) error {
 	if err := r.bucket.read(ctx, stateKey, &r.state); err != nil && !errors.Is(err, errAbsent) {
 		return err
+	}
+	if err := r.query(ctx, "epochs.sql", nil, nil, func(rows *sql.Rows) error {
+		var e Epoch
+		err := rows.Scan(&e.Number, &e.Topic, &e.TopicID, &e.Since)
+		e.Since = e.Since.UTC()
+		r.epochs = append(r.epochs, e)
+		return err
+	}); err != nil {
+		return err
+	}
+	if !r.state.isOf(r.epochs) {
+		return topk.FieldErrors{{Message: "the archive is of another log: restore it into an empty database, or archive elsewhere"}}
 	}
 	var any bool
 	if err := r.query(ctx, "log.sql", nil, nil, func(rows *sql.Rows) error {
@@ -128,6 +143,12 @@ func closed(now time.Time) time.Time { return now.Add(-margin).Truncate(time.Hou
 
 // hours brings every hour up to date.
 func (r *run) hours(ctx context.Context) error {
+	if len(r.state.Epochs) == 0 { // the archive is new: it is of this log from now on
+		r.state.Epochs = r.epochs
+		if err := r.bucket.write(ctx, stateKey, r.state); err != nil {
+			return err
+		}
+	}
 	rewriting := r.rewritten.After(r.state.Rewritten) && r.rewritten.Unix() > 0
 	first := r.until.Add(-recheck)
 	if !r.oldest.IsZero() && r.oldest.Before(first) {
@@ -178,7 +199,7 @@ func (r *run) hours(ctx context.Context) error {
 	if len(lost) > 0 {
 		return errors.Join(lost...)
 	}
-	next := state{Until: r.until, Rewritten: r.state.Rewritten}
+	next := state{Until: r.until, Rewritten: r.state.Rewritten, Epochs: r.epochs}
 	if rewriting {
 		next.Rewritten = r.rewritten
 	}
@@ -186,7 +207,7 @@ func (r *run) hours(ctx context.Context) error {
 		next.Until = r.state.Until
 	}
 	r.report.Until = next.Until
-	if next == r.state {
+	if next.equal(r.state) {
 		return nil
 	}
 	return r.bucket.write(ctx, stateKey, next)
@@ -250,7 +271,7 @@ func ofOneRevision(keys []string) bool {
 
 // writeHour writes all there is of an hour, and its manifest.
 func (r *run) writeHour(ctx context.Context, hour time.Time, log Facts, revision int) error {
-	m := Manifest{Version: formatVersion, Start: hour, Revision: revision, Facts: log, Objects: []Object{}}
+	m := Manifest{Version: formatVersion, Start: hour, Revision: revision, Facts: log, Objects: []Object{}, Epochs: r.epochs}
 	for i, spans := range log.pieces(r.rowsPerObject) {
 		o := Object{Key: objectKey(hourFolder(logTable, hour), logTable, revision, i), Table: logTable, Spans: spans}
 		if err := r.object(ctx, &m, o); err != nil {
@@ -262,14 +283,6 @@ func (r *run) writeHour(ctx context.Context, hour time.Time, log Facts, revision
 		if err := r.object(ctx, &m, o); err != nil {
 			return err
 		}
-	}
-	if err := r.query(ctx, "epochs.sql", nil, nil, func(rows *sql.Rows) error {
-		var e Epoch
-		err := rows.Scan(&e.Number, &e.Topic, &e.TopicID, &e.Since)
-		m.Epochs = append(m.Epochs, e)
-		return err
-	}); err != nil {
-		return err
 	}
 	if err := m.check(hour); err != nil {
 		return err

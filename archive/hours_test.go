@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/topk-charts/topk"
 	"github.com/topk-charts/topk/archive"
 	"github.com/topk-charts/topk/internal/embedded/embeddedtest"
 )
@@ -147,12 +148,16 @@ func TestDamagedArchiveIsRefused(t *testing.T) {
 	}
 }
 
-// The secret is in no text that ClickHouse shows, nor in errors.
+// The secret is in no text that ClickHouse shows, nor in errors. (And an insert of
+// a restore is seen for what it is, which the next restore waits for.)
 func TestSecretIsNotShown(t *testing.T) {
 	bucket := embeddedtest.NewBucket(t)
 	w := newWorld(t, true)
 	w.history(2, 2, 300)
 	l := location(bucket)
+	fresh := newWorld(t, true)
+	restorer := fresh.open(l)
+	inserting := false
 	stop, shown := make(chan struct{}), map[string]bool{}
 	var watching sync.WaitGroup
 	watching.Go(func() {
@@ -170,13 +175,16 @@ func TestSecretIsNotShown(t *testing.T) {
 			for _, text := range all {
 				shown[text] = true
 			}
+			inserting = restorer.Inserting(t) > 0 || inserting
 		}
 	})
 	w.archive(w.open(l))
-	fresh := newWorld(t, true)
-	fresh.restore(fresh.open(l), fresh.whole())
+	fresh.restore(restorer, fresh.whole())
 	close(stop)
 	watching.Wait()
+	if !inserting {
+		t.Error("the inserts of a restore were not seen")
+	}
 	seen := 0
 	for text := range shown {
 		if strings.Contains(text, "s3(") && !strings.Contains(text, "system.processes") {
@@ -238,5 +246,26 @@ func TestArchiveWhilePlaysStreamIn(t *testing.T) {
 	w.archive(a)
 	if !maps.Equal(before, manifests(t, bucket)) {
 		t.Error("the archive has changed")
+	}
+}
+
+// Two logs never share an archive, so a system that was begun anew cannot spoil
+// the archive that it is to be restored from.
+func TestArchiveOfAnotherLog(t *testing.T) {
+	bucket := embeddedtest.NewBucket(t)
+	w := newWorld(t, true)
+	w.history(1, 2, 90)
+	w.archive(w.open(location(bucket)))
+	before := objects(t, bucket)
+	other := newWorld(t, true)
+	a := other.open(location(bucket))
+	for range 2 { // without plays, and with some
+		if _, err := a.Run(t.Context(), nil); !errors.Is(err, topk.ErrInvalid) {
+			t.Errorf("archived: %v", err)
+		}
+		other.history(1, 2, 90)
+	}
+	if !maps.Equal(before, objects(t, bucket)) {
+		t.Error("the archive was changed")
 	}
 }

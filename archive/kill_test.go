@@ -35,7 +35,10 @@ func (k *killer) front(t testing.TB, server string) string {
 		t.Fatal(err)
 	}
 	// The host stays that of the proxy: requests to S3 are signed with it.
-	forward := &httputil.ReverseProxy{ErrorLog: log.New(io.Discard, "", 0), Director: func(r *http.Request) { r.URL.Scheme, r.URL.Host = target.Scheme, target.Host }}
+	forward := &httputil.ReverseProxy{ErrorLog: log.New(io.Discard, "", 0), Rewrite: func(r *httputil.ProxyRequest) {
+		r.SetURL(target)
+		r.Out.Host = r.In.Host
+	}}
 	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		now, after := k.count(r)
 		if now && !after {
@@ -114,7 +117,7 @@ func TestRestoreKilledAtEachStatement(t *testing.T) {
 	bucket := embeddedtest.NewBucket(t)
 	w := newWorld(t, true)
 	w.catalog()
-	w.history(2, 2, 240)
+	w.history(1, 2, 240)
 	w.archive(w.open(location(bucket)))
 
 	fresh := newWorld(t, true)

@@ -272,7 +272,7 @@ func (w *world) exact() {
 	for _, rollup := range []string{"rollup_hour", "rollup_day"} {
 		w.become("SELECT sum(plays) FROM "+rollup+" WHERE dim = 'global'", n)
 	}
-	w.compare(150)
+	w.compare(100)
 }
 
 // print is all there is of a table.

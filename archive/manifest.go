@@ -102,6 +102,24 @@ type state struct {
 	// Rewriting is set, some reflect that one, and others do not yet.
 	Rewritten time.Time `json:"rewritten,omitzero"`
 	Rewriting time.Time `json:"rewriting,omitzero"`
+	// Epochs tell whose log it is.
+	Epochs []Epoch `json:"epochs"`
+}
+
+func (s state) equal(t state) bool {
+	return s.Until.Equal(t.Until) && s.Rewritten.Equal(t.Rewritten) && s.Rewriting.Equal(t.Rewriting) && slices.Equal(s.Epochs, t.Epochs)
+}
+
+// isOf tells whether the archive is of a log with these epochs.
+func (s state) isOf(epochs []Epoch) bool {
+	for _, e := range s.Epochs {
+		if !slices.ContainsFunc(epochs, func(own Epoch) bool {
+			return own.Number == e.Number && own.Topic == e.Topic && own.TopicID == e.TopicID
+		}) {
+			return false
+		}
+	}
+	return true
 }
 
 const stateKey = "state.json"

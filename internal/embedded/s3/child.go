@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"time"
 
 	"github.com/versity/versitygw/backend/meta"
 	"github.com/versity/versitygw/backend/posix"
@@ -34,6 +35,9 @@ const (
 	maxParts       = 10_000 // as on AWS
 )
 
+// lastWords is what requests get to end when the child is to.
+const lastWords = 500 * time.Millisecond
+
 func init() {
 	if os.Getenv(childVariable) == "" {
 		return
@@ -54,8 +58,12 @@ func serve(in io.Reader, out io.Writer) error {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	go func() {
-		defer cancel()
 		_, _ = io.Copy(io.Discard, in) // until whoever has started it is gone
+		cancel()
+		// Connections that are merely kept open would hold the server up. An object
+		// that is half written is a file without a name.
+		time.Sleep(lastWords)
+		os.Exit(0)
 	}()
 	// Attributes of objects in a directory of their own: not every file system
 	// has extended attributes.
