@@ -49,7 +49,7 @@ func TestRestoredChartsAreIdentical(t *testing.T) {
 	w.exec("INSERT INTO epochs (epoch, topic, topicId) VALUES (1, {t:String}, {id:String})",
 		clickhouse.Named("t", w.env.Topic), clickhouse.Named("id", w.wiring.TopicID))
 	w.up()
-	w.history(10, 3, 240)
+	w.history(5, 3, 240)
 	live := plays(1, 300, w.now)
 	w.produce(0, live[:150]...)
 	w.produce(1, live[100:250]...) // 50 repeats
