@@ -52,6 +52,9 @@ func Up(ctx context.Context, url string, w Wiring) (err error) {
 	if err := steps(db, options.Auth.Database); err != nil {
 		return fmt.Errorf("migrate schema: %w", err)
 	}
+	if begun, _, err := restoreBegun(ctx, db, options.Auth.Database); err != nil || begun {
+		return err // what is restored comes first: Restore wires the chain when it is there
+	}
 	if err := wire(ctx, db, options.Auth.Database, w); err != nil {
 		return fmt.Errorf("wire ClickHouse to Kafka: %w", err)
 	}
@@ -62,11 +65,14 @@ func Up(ctx context.Context, url string, w Wiring) (err error) {
 // while the topic is the one that is being read, and tells whether it was not. A
 // topic of an earlier epoch is what a client or a broker still remembers of it.
 func Rewire(ctx context.Context, url string, w Wiring) (rewired bool, err error) {
-	db, _, err := open(url)
+	db, options, err := open(url)
 	if err != nil {
 		return false, err
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
+	if begun, err := exists(ctx, db, options.Auth.Database, restoring); err != nil || begun {
+		return false, err
+	}
 	var known bool
 	err = db.QueryRowContext(ctx, "SELECT count() > 0 FROM epochs WHERE topic = {topic:String} AND topicId = {id:String}",
 		clickhouse.Named("topic", w.Topic), clickhouse.Named("id", w.TopicID)).Scan(&known)
@@ -89,6 +95,15 @@ func open(url string) (*sql.DB, *clickhouse.Options, error) {
 		return nil, nil, fmt.Errorf("ClickHouse URL: the path must name a database of letters, digits and _, not %q", options.Auth.Database)
 	}
 	return clickhouse.OpenDB(options), options, nil
+}
+
+// CreateDatabase makes the database the URL names, unless it is there.
+func CreateDatabase(ctx context.Context, url string) (err error) {
+	db, options, err := open(url)
+	if err != nil {
+		return err
+	}
+	return errors.Join(createDatabase(ctx, options), db.Close())
 }
 
 // createDatabase makes the database the URL names, which a connection to it

@@ -19,6 +19,7 @@ listen=${LISTEN:-127.0.0.1:8080}
 clickhouse=${TOPK_CLICKHOUSE_LISTEN:-127.0.0.1:8123}
 kafka=${TOPK_KAFKA_LISTEN:-127.0.0.1:9092}
 redis=${TOPK_REDIS_LISTEN:-127.0.0.1:6379}
+s3=${TOPK_S3_LISTEN:-127.0.0.1:9000}
 url=http://$listen
 ready_within=120 # seconds
 
@@ -35,7 +36,7 @@ fail() {
 for number in "$rate" "${run_for:-1}"; do
 	[[ $number =~ ^[0-9]+$ ]] || fail "RATE and SECONDS are whole numbers, not \"$number\""
 done
-for address in "$listen" "$clickhouse" "$kafka" "$redis"; do
+for address in "$listen" "$clickhouse" "$kafka" "$redis" "$s3"; do
 	[[ $address =~ ^[^:]+:[0-9]+$ ]] || fail "\"$address\" is not host:port, such as 127.0.0.1:8080"
 done
 
@@ -54,6 +55,7 @@ check_ports() {
 		TOPK_CLICKHOUSE_LISTEN $clickhouse
 		TOPK_KAFKA_LISTEN $kafka
 		TOPK_REDIS_LISTEN $redis
+		TOPK_S3_LISTEN $s3
 	EOF
 	[[ $busy == 0 ]] || exit 1
 }
@@ -85,7 +87,7 @@ start() {
 	# stops things in order.
 	set -m
 	bin/topk up --data "$data" --listen "$listen" --clickhouse-listen "$clickhouse" \
-		--kafka-listen "$kafka" --redis-listen "$redis" >>"$log" 2>&1 &
+		--kafka-listen "$kafka" --redis-listen "$redis" --s3-listen "$s3" >>"$log" 2>&1 &
 	up=$!
 	set +m
 }

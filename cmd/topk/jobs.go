@@ -23,16 +23,19 @@ const reconcileTimeout = 30 * time.Minute
 
 // scheduleCommand is the role that runs every scheduled job.
 type scheduleCommand struct {
-	Listen    string         `help:"Address of /metrics and /healthz." default:"127.0.0.1:8082" env:"TOPK_LOAD_LISTEN"`
-	Reconcile reconcileFlags `embed:"" prefix:"reconcile-"`
-	Close     closeFlags     `embed:"" prefix:"close-"`
+	Listen    string          `help:"Address of /metrics and /healthz." default:"127.0.0.1:8082" env:"TOPK_LOAD_LISTEN"`
+	Reconcile reconcileFlags  `embed:"" prefix:"reconcile-"`
+	Close     closeFlags      `embed:"" prefix:"close-"`
+	Archive   archiveSchedule `embed:"" prefix:"archive-"`
+	archiveFlags
 	calendarFlags
 	chainFlags
 	redisFlags
 }
 
 func (c *scheduleCommand) Validate() error {
-	return errors.Join(c.Reconcile.check(), c.Close.check(), c.chainFlags.check(), c.redisFlags.check(), checkAddresses("--listen", []string{c.Listen}))
+	return errors.Join(c.Reconcile.check(), c.Close.check(), c.Archive.check(), c.archiveFlags.check(), c.chainFlags.check(), c.redisFlags.check(),
+		checkAddresses("--listen", []string{c.Listen}))
 }
 
 func (c *scheduleCommand) Run(ctx context.Context, log *slog.Logger) error {
@@ -58,7 +61,16 @@ func (c *scheduleCommand) run(ctx context.Context, registry *prometheus.Registry
 		return err
 	}
 	defer admin.Close()
-	return runJobs(ctx, registry, log, reconcile, closing, c.rewire(log), c.revive(admin, registry, log))
+	scheduled := []jobs.Job{reconcile, closing, c.rewire(log), c.revive(admin, registry, log)}
+	if c.ArchiveURL != "" {
+		a, err := c.archiveFlags.open(ctx, c.clickhouseFlags, registry, log)
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, a.Close()) }()
+		scheduled = append(scheduled, c.Archive.job(a, log))
+	}
+	return runJobs(ctx, registry, log, scheduled...)
 }
 
 func runJobs(ctx context.Context, registry *prometheus.Registry, log *slog.Logger, scheduled ...jobs.Job) error {

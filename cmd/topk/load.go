@@ -21,6 +21,8 @@ type loadCommand struct {
 	Replay    replayCommand    `cmd:"" help:"Rebuild everything from the start of the topic, beside the live tables, and switch."`
 	Reconcile reconcileCommand `cmd:"" help:"Check that everything is exact, repair what is not: on a schedule, or --once."`
 	Close     closeCommand     `cmd:"" help:"Write down the charts of days and weeks that are over: on a schedule, or --once."`
+	Archive   archiveCommand   `cmd:"" help:"Write every hour of the log that is over to S3: on a schedule, or --once."`
+	Restore   restoreCommand   `cmd:"" help:"Put plays back from the archive: all, or days."`
 	Schedule  scheduleCommand  `cmd:"" help:"Run every scheduled job."`
 }
 

@@ -93,12 +93,12 @@ var (
 	serverLine = regexp.MustCompile(`ClickHouse (\S+)`)
 )
 
-// ports are the flags for four free ports. A system that is started again wants
+// ports are the flags for five free ports. A system that is started again wants
 // the same ones, as an operator's has.
 func ports(t *testing.T) []string {
 	t.Helper()
 	var flags []string
-	for _, flag := range []string{"--listen", "--clickhouse-listen", "--kafka-listen", "--redis-listen"} {
+	for _, flag := range []string{"--listen", "--clickhouse-listen", "--kafka-listen", "--redis-listen", "--s3-listen"} {
 		listener, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
 			t.Fatal(err)

@@ -19,23 +19,27 @@ import (
 )
 
 type upCommand struct {
-	Data             string         `help:"Directory of all data; created when missing." type:"path" required:"" env:"TOPK_DATA"`
-	Listen           string         `help:"Address of the API and the page." default:"127.0.0.1:8080" env:"TOPK_LISTEN"`
-	ClickhouseListen string         `help:"Address of ClickHouse's HTTP interface." default:"127.0.0.1:8123" env:"TOPK_CLICKHOUSE_LISTEN"`
-	KafkaListen      string         `help:"Address of Kafka." default:"127.0.0.1:9092" env:"TOPK_KAFKA_LISTEN"`
-	RedisListen      string         `help:"Address of Redis." default:"127.0.0.1:6379" env:"TOPK_REDIS_LISTEN"`
-	Reconcile        reconcileFlags `embed:"" prefix:"reconcile-"`
-	Close            closeFlags     `embed:"" prefix:"close-"`
+	Data             string          `help:"Directory of all data; created when missing." type:"path" required:"" env:"TOPK_DATA"`
+	Listen           string          `help:"Address of the API and the page." default:"127.0.0.1:8080" env:"TOPK_LISTEN"`
+	ClickhouseListen string          `help:"Address of ClickHouse's HTTP interface." default:"127.0.0.1:8123" env:"TOPK_CLICKHOUSE_LISTEN"`
+	KafkaListen      string          `help:"Address of Kafka." default:"127.0.0.1:9092" env:"TOPK_KAFKA_LISTEN"`
+	RedisListen      string          `help:"Address of Redis." default:"127.0.0.1:6379" env:"TOPK_REDIS_LISTEN"`
+	S3Listen         string          `name:"s3-listen" help:"Address of S3, which has the archive unless --archive-url names another." default:"127.0.0.1:9000" env:"TOPK_S3_LISTEN"`
+	Reconcile        reconcileFlags  `embed:"" prefix:"reconcile-"`
+	Close            closeFlags      `embed:"" prefix:"close-"`
+	Archive          archiveSchedule `embed:"" prefix:"archive-"`
+	archiveFlags
 	refreshFlags
 	serveFlags
 }
 
 func (c *upCommand) Validate() error {
-	return errors.Join(c.topicFlags.check(), c.ruleFlags.check(), c.refreshFlags.check(), c.Reconcile.check(), c.Close.check(),
+	return errors.Join(c.topicFlags.check(), c.ruleFlags.check(), c.refreshFlags.check(), c.Reconcile.check(), c.Close.check(), c.Archive.check(), c.archiveFlags.check(),
 		checkAddresses("--listen", []string{c.Listen}),
 		checkAddresses("--clickhouse-listen", []string{c.ClickhouseListen}),
 		checkAddresses("--kafka-listen", []string{c.KafkaListen}),
-		checkAddresses("--redis-listen", []string{c.RedisListen}))
+		checkAddresses("--redis-listen", []string{c.RedisListen}),
+		checkAddresses("--s3-listen", []string{c.S3Listen}))
 }
 
 // Run starts the engines, then the very roles that run against real servers.
@@ -54,6 +58,7 @@ func (c *upCommand) Run(ctx context.Context, log *slog.Logger, terminal console)
 		ClickHouseAddr: c.ClickhouseListen,
 		KafkaAddr:      c.KafkaListen,
 		RedisAddr:      c.RedisListen,
+		S3Addr:         c.S3Listen,
 		Log:            log,
 	})
 	if err != nil {
@@ -81,15 +86,19 @@ func (c *upCommand) Run(ctx context.Context, log *slog.Logger, terminal console)
 
 	serve := serveCommand{serveFlags: c.serveFlags, clickhouseFlags: clickhouse, brokerFlags: brokers, redisFlags: redis}
 	refresh := refreshCommand{refreshFlags: c.refreshFlags, calendarFlags: c.calendarFlags, clickhouseFlags: clickhouse, redisFlags: redis}
-	schedule := scheduleCommand{Reconcile: c.Reconcile, Close: c.Close, calendarFlags: c.calendarFlags, chainFlags: chain, redisFlags: redis}
+	s3, keys := engines.S3()
+	if c.ArchiveURL == "" {
+		c.archiveFlags = archiveFlags{ArchiveURL: s3 + "/topk-archive", ArchiveRegion: "us-east-1", ArchiveKeyID: keys.ID, ArchiveKeySecret: keys.Secret}
+	}
+	schedule := scheduleCommand{Reconcile: c.Reconcile, Close: c.Close, Archive: c.Archive, archiveFlags: c.archiveFlags, calendarFlags: c.calendarFlags, chainFlags: chain, redisFlags: redis}
 	registry := newRegistry()
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return refresh.refresh(ctx, registry, http.NewServeMux(), log) })
 	group.Go(func() error { return schedule.run(ctx, registry, log) })
 	group.Go(func() error {
 		return serve.serve(ctx, listener, registry, log, func() {
-			fmt.Fprintf(terminal.out, "topk is ready: http://%s\n  ClickHouse %s  Kafka %v  Redis %s  data in %s\n",
-				listener.Addr(), clickhouse.ClickhouseURL, brokers.KafkaBrokers, redis.RedisURL, c.Data)
+			fmt.Fprintf(terminal.out, "topk is ready: http://%s\n  ClickHouse %s  Kafka %v  Redis %s  S3 %s  data in %s\n",
+				listener.Addr(), clickhouse.ClickhouseURL, brokers.KafkaBrokers, redis.RedisURL, s3, c.Data)
 		})
 	})
 	group.Go(func() error {

@@ -17,6 +17,8 @@ type Config struct {
 	// ClickHouseAddr, KafkaAddr and RedisAddr are host:port on loopback; port
 	// 0 takes a free one.
 	ClickHouseAddr, KafkaAddr, RedisAddr string
+	// S3Addr is the same of S3; "" runs none.
+	S3Addr string
 	// LibPath is libchdb.so; empty looks at TOPK_CHDB_LIB and then into the
 	// cache folder that scripts/engines.sh fills.
 	LibPath string

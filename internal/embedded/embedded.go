@@ -1,6 +1,6 @@
 // Package embedded runs the engines of a deployment inside one process, for
 // `topk up` and for tests: ClickHouse as a library behind its HTTP interface,
-// a Kafka broker, and redis-server as a child process.
+// a Kafka broker, and redis-server and an S3 server as child processes.
 //
 // The rest of the program reaches them as it reaches real servers, by URL.
 package embedded
@@ -20,6 +20,7 @@ import (
 	"github.com/topk-charts/topk/internal/embedded/clickhouse"
 	"github.com/topk-charts/topk/internal/embedded/kafka"
 	"github.com/topk-charts/topk/internal/embedded/redis"
+	"github.com/topk-charts/topk/internal/embedded/s3"
 )
 
 // Engines are the running engines.
@@ -28,6 +29,7 @@ type Engines struct {
 	kafka      *kafka.Broker
 	clickhouse *clickhouse.Server
 	redis      *redis.Server
+	s3         *s3.Server // nil when none was asked for
 
 	failed   chan error
 	closing  chan struct{}
@@ -86,11 +88,17 @@ func Start(ctx context.Context, cfg Config) (_ *Engines, err error) {
 	if err := e.startRedis(ctx, cfg, dir); err != nil {
 		return nil, err
 	}
+	if err := e.startS3(ctx, cfg, dir); err != nil {
+		return nil, err
+	}
 	if err := e.startClickHouse(ctx, cfg, dir, path); err != nil {
 		return nil, err
 	}
 	e.watch(e.redis.Failed())
 	e.watch(e.clickhouse.Failed())
+	if e.s3 != nil {
+		e.watch(e.s3.Failed())
+	}
 	return e, nil
 }
 
@@ -111,6 +119,19 @@ func (e *Engines) startRedis(ctx context.Context, cfg Config, dir string) (err e
 	}
 	e.redis, err = redis.Start(ctx, redis.Config{
 		Dir: filepath.Join(dir, "redis"), Addr: cfg.RedisAddr, Log: cfg.Log.With("engine", "redis"),
+	})
+	return err
+}
+
+func (e *Engines) startS3(ctx context.Context, cfg Config, dir string) (err error) {
+	if cfg.S3Addr == "" {
+		return nil
+	}
+	if err := awaitFree(ctx, cfg.S3Addr); err != nil {
+		return listenError("S3", cfg.S3Addr, "--s3-listen", err)
+	}
+	e.s3, err = s3.Start(ctx, s3.Config{
+		Dir: filepath.Join(dir, "s3"), Addr: cfg.S3Addr, Log: cfg.Log.With("engine", "s3"),
 	})
 	return err
 }
@@ -159,6 +180,9 @@ func (e *Engines) KafkaBrokers() []string { return e.kafka.Addrs() }
 // RedisURL is redis://host:port.
 func (e *Engines) RedisURL() string { return e.redis.URL() }
 
+// S3 is http://host:port, and what requests are signed with.
+func (e *Engines) S3() (url string, keys s3.Keys) { return e.s3.URL(), e.s3.Keys() }
+
 // Failed delivers an error when an engine ended by itself; the others still
 // run and are to be closed.
 func (e *Engines) Failed() <-chan error { return e.failed }
@@ -171,6 +195,9 @@ func (e *Engines) Close(ctx context.Context) (err error) {
 		e.watchers.Wait()
 		if e.clickhouse != nil {
 			err = errors.Join(err, e.clickhouse.Close(ctx))
+		}
+		if e.s3 != nil {
+			err = errors.Join(err, e.s3.Close(ctx))
 		}
 		if e.redis != nil {
 			err = errors.Join(err, e.closeRedis(ctx))

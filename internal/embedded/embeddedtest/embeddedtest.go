@@ -11,6 +11,7 @@ package embeddedtest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"sync"
@@ -20,6 +21,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/topk-charts/topk/internal/embedded"
+	"github.com/topk-charts/topk/internal/embedded/s3"
 )
 
 const (
@@ -34,6 +36,7 @@ var shared struct {
 	dir     string
 	engines *embedded.Engines
 	err     error
+	s3      *s3.Server // started for the first test that asks for a bucket
 }
 
 // Main runs the tests, stops the engines if a test has started them, and exits;
@@ -97,6 +100,11 @@ func start() (err error) {
 func stop() (err error) {
 	shared.Lock()
 	defer shared.Unlock()
+	if shared.s3 != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
+		defer cancel()
+		defer func() { err = errors.Join(err, shared.s3.Close(ctx)) }()
+	}
 	if shared.engines != nil {
 		ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
 		defer cancel()

@@ -1,0 +1,4 @@
+-- How many plays of a piece the log has.
+SELECT count()
+FROM plays
+WHERE {{template "hour" .}}
