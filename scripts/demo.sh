@@ -117,11 +117,26 @@ load() {
 	bin/topk simulate segments | bin/topk load segments -
 }
 
+# history loads the days before the first start, so that there are closed charts,
+# with movement, from then on.
+history() {
+	local -x TOPK_CLICKHOUSE_URL=http://$clickhouse/topk TOPK_KAFKA_BROKERS=$kafka TOPK_USER_PEPPER_FILE=$data/pepper
+	[[ ! -e $data/history.loaded ]] || return 0
+	say "loading the plays of the three weeks before, and closing their charts"
+	if [[ ! -e $data/history.ndjson ]]; then
+		bin/topk simulate history >"$data/history.part"
+		mv "$data/history.part" "$data/history.ndjson"
+	fi
+	bin/topk load backfill "$data/history.ndjson"
+	bin/topk load close --once
+	touch "$data/history.loaded"
+}
+
 show() {
 	cat <<-EOF
 
 		  The charts page      $url/
-		  The API's reference  $url/openapi.json
+		  The API's reference  $url/docs
 
 		  curl '$url/v1/top?dim=global&window=1h&k=10'
 		  curl '$url/v1/top?dim=region:IN,genre:filmi&window=24h'
@@ -158,5 +173,6 @@ start
 wait_ready
 say "ready"
 load
+history
 show
 play

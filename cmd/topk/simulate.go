@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
@@ -12,10 +13,11 @@ import (
 )
 
 type simulateCommand struct {
-	Plays    playsCommand `cmd:"" default:"withargs" help:"Send plays in the real proportions of every country."`
-	Catalog  songsCommand `cmd:"" help:"Print the catalog of those songs as NDJSON, for topk load catalog."`
-	Segments usersCommand `cmd:"" help:"Print the segments of the simulated users as NDJSON, for topk load segments."`
-	Probe    probeCommand `cmd:"" help:"Measure how long acknowledged plays take to show in served charts."`
+	Plays    playsCommand   `cmd:"" default:"withargs" help:"Send plays in the real proportions of every country."`
+	History  historyCommand `cmd:"" help:"Print plays of past days as NDJSON, for topk load backfill."`
+	Catalog  songsCommand   `cmd:"" help:"Print the catalog of those songs as NDJSON, for topk load catalog."`
+	Segments usersCommand   `cmd:"" help:"Print the segments of the simulated users as NDJSON, for topk load segments."`
+	Probe    probeCommand   `cmd:"" help:"Measure how long acknowledged plays take to show in served charts."`
 }
 
 type chartsFlag struct {
@@ -84,6 +86,46 @@ func (c *playsCommand) Run(ctx context.Context, terminal console) error {
 		return nil
 	}
 	return err
+}
+
+// historyCommand makes the plays of days that are over.
+type historyCommand struct {
+	chartsFlag
+	Days  int    `help:"How many days, up to yesterday." default:"21"`
+	Plays int    `help:"How many plays a day." default:"10000"`
+	Seed  uint64 `help:"Makes the same plays again, if it is the same day." default:"1"`
+	Users int    `help:"Users that listen." default:"50000"`
+}
+
+func (c *historyCommand) Validate() error {
+	if c.Days < 1 || c.Days > 3650 || c.Plays < 1 || c.Plays > 100_000_000 {
+		return errors.New("--days must be 1 to 3650, and --plays 1 to 100000000")
+	}
+	return nil
+}
+
+func (c *historyCommand) Run(ctx context.Context, terminal console) error {
+	charts, err := c.load()
+	if err != nil {
+		return err
+	}
+	end := time.Now().UTC().Truncate(24 * time.Hour)
+	at := end.AddDate(0, 0, -c.Days)
+	generator, err := simulate.NewGenerator(charts, simulate.Options{
+		Seed: c.Seed, Clock: func() time.Time { return at }, Users: c.Users, Drift: true,
+	})
+	if err != nil {
+		return err
+	}
+	lines := bufio.NewWriter(terminal.out)
+	out := json.NewEncoder(lines)
+	pause := 24 * time.Hour / time.Duration(c.Plays)
+	for ; at.Before(end) && ctx.Err() == nil; at = at.Add(pause) {
+		if err := out.Encode(generator.Next()); err != nil {
+			return err
+		}
+	}
+	return errors.Join(lines.Flush(), ctx.Err())
 }
 
 type songsCommand struct {
