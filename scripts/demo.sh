@@ -141,6 +141,8 @@ show() {
 		  curl '$url/v1/top?dim=global&window=1h&k=10'
 		  curl '$url/v1/top?dim=region:IN,genre:filmi&window=24h'
 		  curl '$url/v1/top?dim=segment:premium&window=all&k=100'
+		  curl '$url/v1/top?dim=region:IN&period=week'
+		  curl '$url/v1/trending?dim=region:IN&overindex=global'
 
 		  SQL, over ClickHouse's HTTP interface
 		  curl 'http://$clickhouse/?database=topk' --data 'SELECT count() FROM plays'
