@@ -63,18 +63,19 @@ check_ports() {
 # stop ends what was started, by its pid, and waits until it has closed its
 # data. It may come more than once.
 up=""
+loader=""
 simulator=""
 stop() {
 	trap '' INT TERM
 	local pid
-	for pid in $simulator $up; do
+	for pid in $simulator $loader $up; do
 		kill -TERM "$pid" 2>/dev/null || true
 	done
-	for pid in $simulator $up; do
+	for pid in $simulator $loader $up; do
 		wait "$pid" 2>/dev/null || true
 	done
 	if [[ -n $up ]]; then say "stopped; the data is in $data"; fi
-	up="" simulator=""
+	up="" loader="" simulator=""
 }
 trap stop EXIT
 trap 'exit 130' INT
@@ -118,11 +119,10 @@ load() {
 }
 
 # history loads the days before the first start, so that there are closed charts,
-# with movement, from then on.
+# with movement, within a minute or two.
 history() {
 	local -x TOPK_CLICKHOUSE_URL=http://$clickhouse/topk TOPK_KAFKA_BROKERS=$kafka TOPK_USER_PEPPER_FILE=$data/pepper
 	[[ ! -e $data/history.loaded ]] || return 0
-	say "loading the plays of the three weeks before, and closing their charts"
 	if [[ ! -e $data/history.ndjson ]]; then
 		bin/topk simulate history >"$data/history.part"
 		mv "$data/history.part" "$data/history.ndjson"
@@ -130,6 +130,7 @@ history() {
 	bin/topk load backfill "$data/history.ndjson"
 	bin/topk load close --once
 	touch "$data/history.loaded"
+	say "the charts of the three weeks before are closed: $url/v1/top?period=week"
 }
 
 show() {
@@ -175,6 +176,9 @@ start
 wait_ready
 say "ready"
 load
-history
 show
+# Beside the live plays, as it may be at any time. Its lines go to the log, but
+# for the last one.
+history 2>>"$log" > >(grep --line-buffered '^demo:') &
+loader=$!
 play
