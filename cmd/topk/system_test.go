@@ -63,6 +63,8 @@ type system struct {
 	process *exec.Cmd
 	url     string // of the API
 	ch      string // of ClickHouse, with the database
+	kafka   string // address
+	s3      string // address
 	log     *transcript
 	exited  chan error
 }
@@ -112,7 +114,8 @@ func ports(t *testing.T) []string {
 // up starts the system and waits until it says it is ready.
 func up(t *testing.T, data string, ports []string) *system {
 	t.Helper()
-	s := &system{t: t, data: data, log: &transcript{}, exited: make(chan error, 1)}
+	address := func(flag string) string { return ports[slices.Index(ports, flag)+1] }
+	s := &system{t: t, data: data, kafka: address("--kafka-listen"), s3: address("--s3-listen"), log: &transcript{}, exited: make(chan error, 1)}
 	s.process = exec.Command(os.Args[0], append([]string{"up", "--data", data, "--partitions", "4"}, ports...)...)
 	s.process.Env = append(os.Environ(), asProgram+"=1")
 	s.process.Stderr = s.log
