@@ -21,6 +21,7 @@ type loadCommand struct {
 	Reconcile reconcileCommand `cmd:"" help:"Check that everything is exact, repair what is not: on a schedule, or --once."`
 	Close     closeCommand     `cmd:"" help:"Write down the charts of days and weeks that are over: on a schedule, or --once."`
 	Schedule  scheduleCommand  `cmd:"" help:"Run every scheduled job."`
+	Jobs      jobsCommand      `cmd:"" help:"List the jobs: when each is due, and what became of its last run."`
 }
 
 type catalogCommand struct {

@@ -26,12 +26,13 @@ type upCommand struct {
 	RedisListen      string         `help:"Address of Redis." default:"127.0.0.1:6379" env:"TOPK_REDIS_LISTEN"`
 	Reconcile        reconcileFlags `embed:"" prefix:"reconcile-"`
 	Close            closeFlags     `embed:"" prefix:"close-"`
+	zoneFlags
 	refreshFlags
 	serveFlags
 }
 
 func (c *upCommand) Validate() error {
-	return errors.Join(c.topicFlags.check(), c.ruleFlags.check(), c.refreshFlags.check(), c.Reconcile.check(), c.Close.check(),
+	return errors.Join(c.topicFlags.check(), c.ruleFlags.check(), c.refreshFlags.check(), c.zoneFlags.check(), c.Reconcile.check(), c.Close.check(),
 		checkAddresses("--listen", []string{c.Listen}),
 		checkAddresses("--clickhouse-listen", []string{c.ClickhouseListen}),
 		checkAddresses("--kafka-listen", []string{c.KafkaListen}),
@@ -81,7 +82,7 @@ func (c *upCommand) Run(ctx context.Context, log *slog.Logger, terminal console)
 
 	serve := serveCommand{serveFlags: c.serveFlags, clickhouseFlags: clickhouse, brokerFlags: brokers, redisFlags: redis}
 	refresh := refreshCommand{refreshFlags: c.refreshFlags, calendarFlags: c.calendarFlags, clickhouseFlags: clickhouse, redisFlags: redis}
-	schedule := scheduleCommand{Reconcile: c.Reconcile, Close: c.Close, calendarFlags: c.calendarFlags, chainFlags: chain, redisFlags: redis}
+	schedule := scheduleCommand{Reconcile: c.Reconcile, Close: c.Close, zoneFlags: c.zoneFlags, calendarFlags: c.calendarFlags, chainFlags: chain, redisFlags: redis}
 	registry := newRegistry()
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return refresh.refresh(ctx, registry, http.NewServeMux(), log) })
