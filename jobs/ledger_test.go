@@ -141,7 +141,7 @@ func (d *deployment) save(runs ...topk.JobRun) {
 
 // ran is a run that was due then.
 func ran(job string, due time.Time, state topk.JobState) topk.JobRun {
-	return topk.JobRun{ID: "0" + due.Format(time.RFC3339), Job: job, Trigger: topk.BySchedule, State: state, Host: "other", Due: due, AskedAt: due, StartedAt: due}
+	return topk.JobRun{ID: "00" + due.Format(time.RFC3339), Job: job, Trigger: topk.BySchedule, State: state, Host: "other", Due: due, AskedAt: due, StartedAt: due}
 }
 
 // counted is what a replica's metrics say of a job.
