@@ -91,9 +91,7 @@ func (r *Runner) catchUp(ctx context.Context, start time.Time, runs *sync.WaitGr
 		}
 		if due := lastDue(j.schedule, done, start).UTC(); !due.IsZero() {
 			r.Log.InfoContext(ctx, "job was due while no runner ran, and is caught up", "job", j.Name, "due", due)
-			behind = append(behind, func() {
-				_ = r.run(ctx, j, topk.JobRun{Trigger: topk.CaughtUp, Due: due, AskedAt: due}) // logged and counted
-			})
+			behind = append(behind, func() { r.do(ctx, j, topk.CaughtUp, due) })
 		}
 	}
 	for _, run := range behind {
@@ -112,7 +110,7 @@ func (r *Runner) answer(ctx context.Context, runs *sync.WaitGroup) error {
 		if j := r.jobs[run.Job]; j != nil && j.asked.CompareAndSwap(false, true) {
 			runs.Go(func() {
 				defer j.asked.Store(false)
-				_ = r.run(ctx, j, run) // logged and counted; or tried again
+				_, _ = r.run(ctx, j, run) // logged and counted, or tried again
 			})
 		}
 	}

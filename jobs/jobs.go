@@ -32,7 +32,9 @@ type Job struct {
 	// Jitter is how long at most a run waits after it is due, so that not all
 	// begin at once; never more than half the time until it is due again.
 	Jitter time.Duration
-	// CatchUp: what was due while no process ran jobs is done at the start, once.
+	// CatchUp: what is due gets done. What was due while no process ran jobs is
+	// done at the start, once; and when a process is killed at it, another or the
+	// next one does it.
 	CatchUp bool
 	// Frequent is for what looks every few seconds whether there is something to
 	// do. Every process runs its own on the schedule, beside those of others; and
@@ -43,6 +45,9 @@ type Job struct {
 
 // ErrRunning says that the job was not started, because it is running already.
 var ErrRunning = fmt.Errorf("%w: the job is still running", topk.ErrConflict)
+
+// errElsewhere is an ErrRunning in another process, or a run that it has done.
+var errElsewhere = fmt.Errorf("%w in another process", ErrRunning)
 
 // Config is what a Runner works with. All of it is required but for Ledger and
 // Progress.
@@ -73,6 +78,7 @@ type job struct {
 	schedule cron.Schedule
 	running  sync.Mutex
 	asked    atomic.Bool // a run that was asked for is about to begin, or goes on
+	waiting  atomic.Bool // for what is done elsewhere
 	failing  bool        // the last run failed; with running held
 }
 
@@ -133,7 +139,7 @@ func (r *Runner) Run(ctx context.Context) error {
 		entry = schedules.Schedule(j.schedule, cron.FuncJob(func() {
 			due := schedules.Entry(entry).Prev.UTC()
 			if pause(ctx, min(j.Jitter, j.schedule.Next(due).Sub(due)/2)) {
-				_ = r.run(ctx, j, topk.JobRun{Trigger: topk.BySchedule, Due: due, AskedAt: due}) // logged and counted
+				r.do(ctx, j, topk.BySchedule, due)
 			}
 		}))
 	}
@@ -157,6 +163,57 @@ func pause(ctx context.Context, longest time.Duration) bool {
 	return ctx.Err() == nil
 }
 
+// do does what is due, unless another process does. Of a job that catches up it
+// then sees to it that it is done: the other may be killed, or have been, and
+// ClickHouse may be away.
+func (r *Runner) do(ctx context.Context, j *job, trigger topk.JobTrigger, due time.Time) {
+	run := topk.JobRun{Trigger: trigger, Due: due, AskedAt: due}
+	begun, err := r.run(ctx, j, run)
+	if begun || ctx.Err() != nil {
+		return
+	}
+	r.left(ctx, j, err)
+	if !j.CatchUp || !j.waiting.CompareAndSwap(false, true) {
+		return
+	}
+	defer j.waiting.Store(false)
+	for !begun && !r.done(ctx, j, due) {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(patience):
+		}
+		begun, _ = r.run(ctx, j, run)
+	}
+}
+
+// patience is between two looks at what another process does.
+const patience = 5 * time.Second
+
+// done tells whether somebody has done what was due then.
+func (r *Runner) done(ctx context.Context, j *job, due time.Time) bool {
+	if r.Ledger == nil {
+		return true
+	}
+	_, ever, err := r.Ledger.db.JobDone(ctx, j.Name)
+	return err == nil && !ever.Before(due)
+}
+
+// left counts and logs that a job was not begun.
+func (r *Runner) left(ctx context.Context, j *job, err error) {
+	switch {
+	case errors.Is(err, errElsewhere):
+		r.metrics.runs.WithLabelValues(j.Name, elsewhere).Inc()
+		r.Log.DebugContext(ctx, "another process runs the job", "job", j.Name)
+	case errors.Is(err, ErrRunning):
+		r.metrics.runs.WithLabelValues(j.Name, skipped).Inc()
+		r.Log.WarnContext(ctx, "job is due again and still running", "job", j.Name)
+	default:
+		r.metrics.runs.WithLabelValues(j.Name, failed).Inc()
+		r.Log.ErrorContext(ctx, "job failed", "job", j.Name, "error", err)
+	}
+}
+
 // Once runs a job now, whenever it is due; after the run of another process that
 // is under way. The error is the job's own, ErrRunning, or a topk.ErrNotFound.
 func (r *Runner) Once(ctx context.Context, name string) error {
@@ -164,60 +221,50 @@ func (r *Runner) Once(ctx context.Context, name string) error {
 	if j == nil {
 		return fmt.Errorf("job %q: %w", name, topk.ErrNotFound)
 	}
-	return r.run(ctx, j, topk.JobRun{Trigger: topk.ByHand, AskedAt: r.Clock()})
+	begun, err := r.run(ctx, j, topk.JobRun{Trigger: topk.ByHand, AskedAt: r.Clock()})
+	if !begun && ctx.Err() == nil {
+		r.left(ctx, j, err)
+	}
+	return err
 }
 
-// run runs a job within its deadline, unless it is running or has been done.
-func (r *Runner) run(ctx context.Context, j *job, run topk.JobRun) error {
+// run runs a job within its deadline, and counts, logs and writes down what
+// becomes of that. It is not begun while it runs, here or elsewhere, when it has
+// been done, or when nobody can say so: then it is the caller's to tell.
+func (r *Runner) run(ctx context.Context, j *job, run topk.JobRun) (begun bool, err error) {
 	if !j.running.TryLock() {
-		if run.Trigger != topk.ByAPI { // a request waits
-			r.metrics.runs.WithLabelValues(j.Name, skipped).Inc()
-			r.Log.WarnContext(ctx, "job is due again and still running", "job", j.Name)
-		}
-		return fmt.Errorf("%s: %w", j.Name, ErrRunning)
+		return false, fmt.Errorf("%s: %w", j.Name, ErrRunning)
 	}
 	defer j.running.Unlock()
 	if run.ID == "" {
 		run.ID = newID()
 	}
-	run.Job, run.Host, run.State, run.StartedAt = j.Name, r.host, topk.JobRunning, r.Clock()
-
 	claimed, release, err := r.claim(ctx, j, run)
-	if errors.Is(err, ErrRunning) {
-		if run.Trigger != topk.ByAPI {
-			r.metrics.runs.WithLabelValues(j.Name, elsewhere).Inc()
-			r.Log.DebugContext(ctx, "another process runs the job", "job", j.Name)
-		}
-		return fmt.Errorf("%s: %w", j.Name, err)
+	if err != nil {
+		return false, fmt.Errorf("%s: %w", j.Name, err)
 	}
 	defer release()
-	report := &Report{}
+	run.Job, run.Host, run.State, run.StartedAt = j.Name, r.host, topk.JobRunning, r.Clock()
 	loud := !j.Frequent || run.Trigger != topk.BySchedule
-	if err != nil && run.Trigger == topk.ByAPI { // it is still asked for
-		r.metrics.ledgerFailures.Inc()
-		return fmt.Errorf("%s: %w", j.Name, err)
+	if loud {
+		r.save(ctx, run)
 	}
-	if err == nil {
-		run.StartedAt = r.Clock() // it may have waited
-		if loud {
-			r.save(ctx, run)
-		}
-		err = r.within(claimed, j, report)
-	}
+	report := &Report{}
+	err = r.within(claimed, j, report)
 	r.end(ctx, j, &run, report, err)
 	if loud || run.Rows > 0 || run.Bytes > 0 || run.Detail != "" || err != nil && !j.failing {
 		r.save(ctx, run)
 	}
 	j.failing = err != nil
 	if err != nil {
-		return fmt.Errorf("%s: %w", j.Name, err)
+		return true, fmt.Errorf("%s: %w", j.Name, err)
 	}
-	return nil
+	return true, nil
 }
 
 // claim makes this process the only one that runs the job, under the context it
 // gives, until release. Of several that want to do what is due, the first does
-// it: ErrRunning for the others.
+// it: errElsewhere for the others.
 func (r *Runner) claim(ctx context.Context, j *job, run topk.JobRun) (claimed context.Context, release func(), err error) {
 	if r.Ledger == nil || j.Frequent && run.Trigger == topk.BySchedule {
 		return ctx, func() {}, nil

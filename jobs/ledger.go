@@ -153,7 +153,7 @@ func (l *Ledger) requests(ctx context.Context) ([]topk.JobRun, error) {
 }
 
 // claim takes the lock of the run's job, and sees to it that the run is still to
-// be done. ErrRunning when the job runs elsewhere, or the run is done there.
+// be done. errElsewhere when the job runs elsewhere, or the run is done there.
 func (l *Ledger) claim(ctx context.Context, run topk.JobRun) (_ *tablelock.Lock, err error) {
 	take := tablelock.Try
 	if run.Trigger == topk.ByHand {
@@ -164,14 +164,14 @@ func (l *Ledger) claim(ctx context.Context, run topk.JobRun) (_ *tablelock.Lock,
 		return nil, err
 	}
 	if lock == nil {
-		return nil, ErrRunning
+		return nil, errElsewhere
 	}
 	wanted, err := l.wanted(lock.Context(), run)
 	if err == nil && wanted {
 		return lock, nil
 	}
 	if err == nil {
-		err = ErrRunning
+		err = errElsewhere
 	}
 	return nil, errors.Join(err, lock.Release())
 }

@@ -282,6 +282,8 @@ func TestRunnerProcess(t *testing.T) {
 
 func TestKilledRunner(t *testing.T) {
 	d := newDeployment(t)
+	monthAgo := time.Now().UTC().AddDate(0, -1, 0)
+	d.save(ran("long", monthAgo, topk.JobSucceeded))
 	process := exec.Command(os.Args[0], "-test.run=^TestRunnerProcess$")
 	process.Env = append(os.Environ(), "RUNNER_DSN="+d.env.DSN)
 	var out bytes.Buffer
@@ -298,17 +300,17 @@ func TestKilledRunner(t *testing.T) {
 		}
 	})
 	defer killed()
-	d.await("the process runs the job", func() bool { return fmt.Sprint(d.runs("long")) == "[running schedule]" })
+	d.await("the process runs the job", func() bool { return fmt.Sprint(d.runs("long")) == "[running schedule succeeded schedule]" })
 	if _, err := d.ledger.Ask(t.Context(), "long"); !errors.Is(err, topk.ErrConflict) {
 		t.Errorf("asked for while it runs: %v", err)
 	}
 	var ran atomic.Int32
-	other := newReplica(t, d.ledger, jobs.Job{Name: "long", Spec: "@every 1s", Timeout: time.Minute, CatchUp: true, Run: func(context.Context, *jobs.Report) error {
+	other := newReplica(t, d.ledger, jobs.Job{Name: "long", Spec: "@monthly", Timeout: time.Minute, CatchUp: true, Run: func(context.Context, *jobs.Report) error {
 		ran.Add(1)
 		return nil
 	}})
 	while(t, func() {
-		d.await("the other leaves it to the process", func() bool { return counted(t, other, "long", "elsewhere") >= 2 })
+		d.await("the other leaves it to the process", func() bool { return counted(t, other, "long", "elsewhere") == 1 })
 		killed()
 		if ran.Load() != 0 {
 			t.Error("it ran beside the process")
@@ -317,11 +319,11 @@ func TestKilledRunner(t *testing.T) {
 		if err := d.env.ClickHouse.Exec(t.Context(), "DROP TABLE running_long SYNC"); err != nil {
 			t.Fatal(err)
 		}
-		d.await("the other goes on", func() bool { return ran.Load() > 0 })
+		// Although it is not due: nobody has done what was.
+		d.await("the other takes over", func() bool { return fmt.Sprint(d.runs("long")) == "[interrupted schedule succeeded caught-up succeeded schedule]" })
 	}, other)
-	runs := d.job("long").Runs
-	if first := runs[len(runs)-1]; first.State != topk.JobInterrupted || first.Error == "" {
-		t.Errorf("the killed run is told as %+v\n%s", first, out.String())
+	if killed := d.job("long").Runs[0]; ran.Load() != 1 || killed.Error == "" {
+		t.Errorf("ran %d times, and the killed run is told as %+v\n%s", ran.Load(), killed, out.String())
 	}
 }
 
@@ -480,7 +482,6 @@ func TestRecordingSurvivesAnOutage(t *testing.T) {
 		}
 		away.Store(false)
 		d.await("it is written down", func() bool { return fmt.Sprint(d.runs("long")) == "[succeeded api]" })
-		d.await("failures are too", func() bool { return strings.Contains(fmt.Sprint(d.runs("locked")), "failed schedule") })
 	}, r)
 	if run := d.job("long").Runs[0]; run.Rows != 1 || run.EndedAt.IsZero() {
 		t.Errorf("%+v", run)
