@@ -239,12 +239,13 @@ func (r *Runner) run(ctx context.Context, j *job, run topk.JobRun) (begun bool, 
 	if run.ID == "" {
 		run.ID = newID()
 	}
+	run.Job = j.Name
 	claimed, release, err := r.claim(ctx, j, run)
 	if err != nil {
 		return false, fmt.Errorf("%s: %w", j.Name, err)
 	}
 	defer release()
-	run.Job, run.Host, run.State, run.StartedAt = j.Name, r.host, topk.JobRunning, r.Clock()
+	run.Host, run.State, run.StartedAt = r.host, topk.JobRunning, r.Clock()
 	loud := !j.Frequent || run.Trigger != topk.BySchedule
 	if loud {
 		r.save(ctx, run)

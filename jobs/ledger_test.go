@@ -221,10 +221,13 @@ func TestMissedRunsAreCaughtUpOnce(t *testing.T) {
 	var ran sync.Map
 	hold := make(chan struct{})
 	for _, name := range []string{"behind", "failing", "killed", "first", "current", "late", "new", "careless"} {
-		all = append(all, jobs.Job{Name: name, Spec: "@daily", Timeout: time.Minute, CatchUp: name != "careless", Run: func(context.Context, *jobs.Report) error {
+		all = append(all, jobs.Job{Name: name, Spec: "@daily", Timeout: time.Minute, CatchUp: name != "careless", Run: func(ctx context.Context, _ *jobs.Report) error {
 			n, _ := ran.LoadOrStore(name, new(atomic.Int32))
 			n.(*atomic.Int32).Add(1)
-			<-hold
+			select {
+			case <-hold:
+			case <-ctx.Done():
+			}
 			return nil
 		}})
 	}
@@ -347,10 +350,13 @@ func TestRequestIsTakenOnce(t *testing.T) {
 	d := newDeployment(t)
 	var ran atomic.Int32
 	begun, hold := make(chan struct{}, 10), make(chan struct{})
-	job := jobs.Job{Name: "asked", Spec: "@monthly", Timeout: time.Minute, Frequent: true, Run: func(context.Context, *jobs.Report) error {
+	job := jobs.Job{Name: "asked", Spec: "@monthly", Timeout: time.Minute, Frequent: true, Run: func(ctx context.Context, _ *jobs.Report) error {
 		ran.Add(1)
 		begun <- struct{}{}
-		<-hold
+		select {
+		case <-hold:
+		case <-ctx.Done():
+		}
 		return nil
 	}}
 	a, b := newReplica(t, d.ledger, job), newReplica(t, d.ledger, job)
@@ -445,9 +451,12 @@ func TestRecordingSurvivesAnOutage(t *testing.T) {
 	begun, end := make(chan struct{}), make(chan struct{})
 	var frequent, locked atomic.Int32
 	r := newReplica(t, ledger,
-		jobs.Job{Name: "long", Spec: "@monthly", Timeout: time.Minute, Run: func(_ context.Context, report *jobs.Report) error {
+		jobs.Job{Name: "long", Spec: "@monthly", Timeout: time.Minute, Run: func(ctx context.Context, report *jobs.Report) error {
 			close(begun)
-			<-end
+			select {
+			case <-end:
+			case <-ctx.Done():
+			}
 			report.AddRows(1)
 			return nil
 		}},
