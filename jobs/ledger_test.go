@@ -323,7 +323,9 @@ func TestKilledRunner(t *testing.T) {
 			t.Fatal(err)
 		}
 		// Although it is not due: nobody has done what was.
-		d.await("the other takes over", func() bool { return fmt.Sprint(d.runs("long")) == "[interrupted schedule succeeded caught-up succeeded schedule]" })
+		d.await("the other takes over", func() bool {
+			return fmt.Sprint(d.runs("long")) == "[interrupted schedule succeeded caught-up succeeded schedule]"
+		})
 	}, other)
 	if killed := d.job("long").Runs[0]; ran.Load() != 1 || killed.Error == "" {
 		t.Errorf("ran %d times, and the killed run is told as %+v\n%s", ran.Load(), killed, out.String())
