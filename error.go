@@ -13,6 +13,8 @@ var (
 	ErrNotFound = errors.New("not found")
 	// ErrUnavailable: a server behind us cannot answer now; try again later.
 	ErrUnavailable = errors.New("unavailable")
+	// ErrConflict: it cannot be done as things are now, but perhaps later.
+	ErrConflict = errors.New("conflict")
 )
 
 // A FieldError says what is wrong with one field of an input.

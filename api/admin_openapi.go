@@ -62,6 +62,20 @@ var rejectedParameters = []*huma.Param{
 	},
 }
 
+// jobsParameters are those of GET /v1/admin/jobs, jobParameters of POST
+// /v1/admin/jobs/{name}.
+var (
+	jobsParameters = []*huma.Param{{
+		Name: "runs", In: inQuery, Description: "How many of the last runs of each job",
+		Schema: &huma.Schema{Type: huma.TypeInteger, Minimum: pointer(1.0), Maximum: pointer(float64(MaxJobRuns)), Default: defaultJobRuns},
+	}}
+	jobParameters = []*huma.Param{{
+		Name: "name", In: inPath, Required: true, Description: "Of a job that has a schedule",
+		Schema:  &huma.Schema{Type: huma.TypeString, MinLength: pointer(1), MaxLength: pointer(maxJobName)},
+		Example: "reconcile",
+	}}
+)
+
 var (
 	eventExample = EventAnswer{
 		EventID: "0f8c6f0e-6f2b-4b0e-9d5e-0c8f5a3c9a11", State: string(topk.EventCounted),
@@ -82,6 +96,14 @@ var (
 		Cursor:  "AAABmrb0yHsAAAADAAAAAAAS1oc",
 		Reasons: []RejectedReason{{Reason: "region must be an ISO 3166-1 alpha-2 country, optionally with /city", Messages: 1204}},
 	}
+	jobsExample = JobsAnswer{Items: []JobAnswer{{
+		Name: "close", Schedule: "TZ=Europe/Berlin 30 4 * * *", Next: "2025-11-25T03:30:00.000Z",
+		Runs: []JobRun{{
+			ID: "019ac1b2-7e30-7c1a-9d7e-4f1b0a2c3d4e", Job: "close", State: string(topk.JobSucceeded), Trigger: string(topk.BySchedule),
+			Host: "loader-1", AskedAt: "2025-11-24T03:30:00.000Z", StartedAt: "2025-11-24T03:30:04.120Z", EndedAt: "2025-11-24T03:31:10.480Z",
+			Seconds: 66.36, Rows: 1204, Detail: "1 dates counted: 1204 charts closed, 0 revised",
+		}},
+	}}}
 )
 
 func (d describer) events() {
@@ -109,5 +131,29 @@ func (d describer) rejected() {
 			"the clear. topk load rejected corrects them and sends them again.",
 		Parameters: rejectedParameters,
 		Responses:  d.responses(map[int]*huma.Response{http.StatusOK: page}, http.StatusBadRequest, http.StatusServiceUnavailable),
+	})
+}
+
+func (d describer) jobs() {
+	all := d.answer("Every job", d.schema(reflect.TypeFor[JobsAnswer]()))
+	all.Content["application/json"].Example = jobsExample
+	d.document.AddOperation(&huma.Operation{
+		OperationID: "list-jobs", Method: http.MethodGet, Path: jobsPath, Tags: []string{"Operations"},
+		Summary: "The scheduled jobs and their last runs",
+		Description: "Runs are kept for 400 days. Jobs that look for work every few seconds have runs here only when they did something, " +
+			"or began to fail.",
+		Parameters: jobsParameters,
+		Responses:  d.responses(map[int]*huma.Response{http.StatusOK: all}, http.StatusBadRequest, http.StatusServiceUnavailable),
+	})
+	d.document.AddOperation(&huma.Operation{
+		OperationID: "run-job", Method: http.MethodPost, Path: jobPath, Tags: []string{"Operations"},
+		Summary: "Run a job now",
+		Description: "One of the processes that run jobs takes it within seconds, and runs it once; its run has the id that is answered. " +
+			"409 when the job is running or asked for already: asking twice does not run it twice. A request that no process takes " +
+			"within an hour lapses.",
+		Parameters: jobParameters,
+		Responses: d.responses(map[int]*huma.Response{
+			http.StatusAccepted: d.answer("It is asked for", d.schema(reflect.TypeFor[JobRun]())),
+		}, http.StatusBadRequest, http.StatusNotFound, http.StatusConflict, http.StatusServiceUnavailable),
 	})
 }

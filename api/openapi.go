@@ -56,6 +56,9 @@ func describe(cfg Config) *huma.OpenAPI {
 	if cfg.Rejects != nil {
 		d.rejected()
 	}
+	if cfg.Jobs != nil {
+		d.jobs()
+	}
 	d.operations()
 	d.rateLimits()
 	if cfg.Ingest != nil {

@@ -41,7 +41,7 @@ func newDocumentedServer(t *testing.T, limits ...Limits) *Server {
 	}
 	cfg := Config{
 		Queries: twoSongs{}, Snapshots: store, Ingest: ingest, Page: http.NotFoundHandler(), Clock: clock,
-		Events: oneEvent{}, Rejects: oneReject{}, Registry: prometheus.NewRegistry(),
+		Events: oneEvent{}, Rejects: oneReject{}, Jobs: oneJob{}, Registry: prometheus.NewRegistry(),
 	}
 	if len(limits) > 0 {
 		cfg.Limits = limits[0]
@@ -111,6 +111,24 @@ func (oneReject) Rejected(context.Context, topk.RejectedFilter, topk.RejectedCur
 
 func (oneReject) RejectedReasons(context.Context, topk.RejectedFilter) ([]topk.ReasonCount, error) {
 	return []topk.ReasonCount{{Reason: "r", Messages: 2, Replayed: 1}}, nil
+}
+
+// oneJob is running, and another has never run.
+type oneJob struct{}
+
+func (oneJob) Jobs(context.Context, int) ([]topk.Job, error) {
+	return []topk.Job{{Name: "busy", Runs: []topk.JobRun{{ID: "1", Job: "busy", Trigger: topk.ByHand, State: topk.JobRunning, StartedAt: time.Unix(1, 0)}}},
+		{Name: "new", Schedule: "@daily", Next: time.Unix(86400, 0)}}, nil
+}
+
+func (oneJob) Ask(_ context.Context, job string) (topk.JobRun, error) {
+	switch job {
+	case "busy":
+		return topk.JobRun{}, topk.ErrConflict
+	case "new":
+		return topk.JobRun{ID: "2", Job: job, Trigger: topk.ByAPI, State: topk.JobRequested}, nil
+	}
+	return topk.JobRun{}, topk.ErrNotFound
 }
 
 func document(t *testing.T, s *Server) (doc map[string]any) {
@@ -264,7 +282,7 @@ func checkResponses(t *testing.T, where string, operation map[string]any) {
 
 // Examples of answers are such answers.
 func TestOpenAPIExamplesFitTheirSchemas(t *testing.T) {
-	doc := describe(Config{Events: oneEvent{}, Rejects: oneReject{}})
+	doc := describe(Config{Events: oneEvent{}, Rejects: oneReject{}, Jobs: oneJob{}})
 	checked := 0
 	for path, item := range doc.Paths {
 		if item.Get == nil {
@@ -301,7 +319,7 @@ func TestOpenAPIExamplesFitTheirSchemas(t *testing.T) {
 
 // The answers are what the document says of them.
 func TestOpenAPIDescribesTheAnswers(t *testing.T) {
-	s, doc := newDocumentedServer(t), describe(Config{Events: oneEvent{}, Rejects: oneReject{}})
+	s, doc := newDocumentedServer(t), describe(Config{Events: oneEvent{}, Rejects: oneReject{}, Jobs: oneJob{}})
 	for _, c := range []struct {
 		method, url, body, path string
 		status                  int
@@ -331,6 +349,12 @@ func TestOpenAPIDescribesTheAnswers(t *testing.T) {
 		{"GET", "/v1/events/a%20b?x=y", "", eventPath, 400},
 		{"GET", "/v1/admin/rejected", "", rejectedPath, 200},
 		{"GET", "/v1/admin/rejected?limit=0", "", rejectedPath, 400},
+		{"GET", "/v1/admin/jobs?runs=3", "", jobsPath, 200},
+		{"GET", "/v1/admin/jobs?runs=0", "", jobsPath, 400},
+		{"POST", "/v1/admin/jobs/new", "", jobPath, 202},
+		{"POST", "/v1/admin/jobs/busy", "", jobPath, 409},
+		{"POST", "/v1/admin/jobs/none", "", jobPath, 404},
+		{"POST", "/v1/admin/jobs/new?x=y", "", jobPath, 400},
 		{"GET", "/v1/trending?k=5", "", trendingPath, 200},
 		{"GET", "/v1/trending?dim=region:IN&overindex=global", "", trendingPath, 200},
 		{"GET", "/v1/trending?overindex=global", "", trendingPath, 400},
@@ -378,7 +402,7 @@ func TestOpenAPIDescribesTheAnswers(t *testing.T) {
 
 // The calls that are limited are those that say so.
 func TestOpenAPITellsWhatIsLimited(t *testing.T) {
-	s, doc := newDocumentedServer(t, Limits{Rate: 1, RateBurst: 1}), describe(Config{Events: oneEvent{}, Rejects: oneReject{}})
+	s, doc := newDocumentedServer(t, Limits{Rate: 1, RateBurst: 1}), describe(Config{Events: oneEvent{}, Rejects: oneReject{}, Jobs: oneJob{}})
 	ask := func(url string) int {
 		w := httptest.NewRecorder()
 		s.ServeHTTP(w, httptest.NewRequest(http.MethodGet, url, nil))

@@ -52,6 +52,7 @@ type Config struct {
 	Ingest    *Ingest          // nil for none
 	Events    Events           // nil for none, and no answer to where an event is
 	Rejects   Rejects          // nil for none, and no list of rejected messages
+	Jobs      Jobs             // nil for none, and no list of jobs
 	Page      http.Handler     // answers at / and /assets/; nil for none
 	Checks    map[string]Check // of /readyz, by the name of what they reach
 	Clock     topk.Clock
@@ -277,6 +278,11 @@ func (s *Server) routes(cfg Config) (chi.Router, error) {
 	}
 	if cfg.Rejects != nil {
 		r.With(limitTime(limits.AdminTime)).Get(rejectedPath, s.handle((&rejectedAPI{cfg.Rejects, admin}).list))
+	}
+	if cfg.Jobs != nil {
+		jobs := &jobsAPI{cfg.Jobs, admin}
+		r.With(limitTime(limits.AdminTime)).Get(jobsPath, s.handle(jobs.list))
+		r.With(limitTime(limits.AdminTime)).Post(jobPath, s.handle(jobs.ask))
 	}
 	r.Get(healthPath, s.handle(healthy))
 	r.Get(readyPath, s.handle(readiness(cfg.Checks, limits.CheckTime, s.log)))

@@ -12,13 +12,13 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
-	"go.uber.org/goleak"
 
 	"github.com/topk-charts/topk"
+	"github.com/topk-charts/topk/internal/embedded/embeddedtest"
 	"github.com/topk-charts/topk/jobs"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { embeddedtest.Main(m) }
 
 func newRunner(t *testing.T, all ...jobs.Job) (*jobs.Runner, *prometheus.Registry) {
 	t.Helper()
@@ -65,11 +65,11 @@ func TestJobsRunOnTheirSchedules(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var fast, hourly []time.Time
 		runner, registry := newRunner(t,
-			jobs.Job{Name: "fast", Spec: "@every 10s", Timeout: time.Minute, Run: func(context.Context) error {
+			jobs.Job{Name: "fast", Spec: "@every 10s", Timeout: time.Minute, Run: func(context.Context, *jobs.Report) error {
 				fast = append(fast, time.Now().UTC())
 				return nil
 			}},
-			jobs.Job{Name: "hourly", Spec: "30 * * * *", Timeout: time.Minute, Run: func(context.Context) error {
+			jobs.Job{Name: "hourly", Spec: "30 * * * *", Timeout: time.Minute, Run: func(context.Context, *jobs.Report) error {
 				hourly = append(hourly, time.Now().UTC())
 				return errors.New("no luck")
 			}})
@@ -95,7 +95,7 @@ func TestJobsDoNotOverlap(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		running, most, ended := 0, 0, 0
 		runner, registry := newRunner(t, jobs.Job{Name: "slow", Spec: "@every 1m", Timeout: 150 * time.Second,
-			Run: func(ctx context.Context) error {
+			Run: func(ctx context.Context, _ *jobs.Report) error {
 				running++
 				most = max(most, running)
 				<-ctx.Done()
@@ -116,14 +116,35 @@ func TestJobsDoNotOverlap(t *testing.T) {
 	})
 }
 
+// A run begins at random within the jitter after it is due, and never later than
+// half the time until it is due again.
+func TestJitterIsBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, c := range []struct{ jitter, bound time.Duration }{{0, 0}, {3 * time.Second, 3 * time.Second}, {time.Hour, 5 * time.Second}} {
+			late := map[time.Duration]bool{}
+			latest := time.Duration(0)
+			runner, _ := newRunner(t, jobs.Job{Name: "j", Spec: "@every 10s", Timeout: time.Minute, Jitter: c.jitter,
+				Run: func(context.Context, *jobs.Report) error {
+					after := time.Since(time.Now().Truncate(10 * time.Second))
+					late[after], latest = true, max(latest, after)
+					return nil
+				}})
+			during(t, time.Hour, runner)
+			if latest > c.bound || c.bound > 0 && (len(late) < 100 || latest < c.bound/2) {
+				t.Errorf("a jitter of %s: %d different, up to %s", c.jitter, len(late), latest)
+			}
+		}
+	})
+}
+
 func TestOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		broken := errors.New("broken")
 		release := make(chan struct{})
 		runner, registry := newRunner(t,
-			jobs.Job{Name: "good", Spec: "@daily", Timeout: time.Second, Run: func(context.Context) error { return nil }},
-			jobs.Job{Name: "bad", Spec: "@daily", Timeout: time.Second, Run: func(context.Context) error { return broken }},
-			jobs.Job{Name: "long", Spec: "@daily", Timeout: time.Hour, Run: func(context.Context) error { <-release; return nil }})
+			jobs.Job{Name: "good", Spec: "@daily", Timeout: time.Second, Run: func(context.Context, *jobs.Report) error { return nil }},
+			jobs.Job{Name: "bad", Spec: "@daily", Timeout: time.Second, Run: func(context.Context, *jobs.Report) error { return broken }},
+			jobs.Job{Name: "long", Spec: "@daily", Timeout: time.Hour, Run: func(context.Context, *jobs.Report) error { <-release; return nil }})
 		if err := runner.Once(t.Context(), "good"); err != nil {
 			t.Error(err)
 		}
@@ -157,14 +178,16 @@ func TestOnce(t *testing.T) {
 }
 
 func TestNewNamesEveryMistake(t *testing.T) {
-	run := func(context.Context) error { return nil }
+	run := func(context.Context, *jobs.Report) error { return nil }
 	_, err := jobs.New(jobs.Config{Clock: time.Now, Log: slog.New(slog.DiscardHandler), Registry: prometheus.NewRegistry(), Jobs: []jobs.Job{
 		{Name: "a", Spec: "every five minutes", Timeout: time.Second, Run: run},
 		{Name: "b", Spec: "@daily", Run: run},
 		{Name: "c", Spec: "@daily", Timeout: time.Second, Run: run},
 		{Name: "c", Spec: "@daily", Timeout: time.Second, Run: run},
+		{Name: "d", Spec: "@daily", Timeout: time.Second, Run: run, Jitter: -1},
+		{Name: "E-f", Spec: "@daily", Timeout: time.Second, Run: run},
 	}})
-	for _, want := range []string{`job a: schedule "every five minutes"`, `job "b": a name, a timeout`, "job c: there are two"} {
+	for _, want := range []string{`job a: schedule "every five minutes"`, `job "b": a name of a-z`, "job c: there are two", "job d: its jitter", `job "E-f": a name`} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v does not say %s", err, want)
 		}

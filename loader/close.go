@@ -92,17 +92,16 @@ type Closed struct {
 // which something has changed; and those whose movement may be another, since an
 // earlier one has got new revisions. It does nothing while another process is
 // closing.
-func (c *Closer) Run(ctx context.Context) error {
+func (c *Closer) Run(ctx context.Context) (Closed, error) {
 	lock, err := tablelock.Try(ctx, c.lock, closing)
 	if err != nil {
-		return err
+		return Closed{}, err
 	}
 	if lock == nil {
 		c.Log.DebugContext(ctx, "another process is closing charts")
-		return nil
+		return Closed{}, nil
 	}
-	_, err = c.under(lock, topk.Periods(), func(w *walk, d *date) (bool, error) { return w.due(d) })
-	return err
+	return c.under(lock, topk.Periods(), func(w *walk, d *date) (bool, error) { return w.due(d) })
 }
 
 // Once is Run, unless another process is closing: then it waits for that.

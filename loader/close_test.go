@@ -49,7 +49,9 @@ func TestCloseLooksWhenItIsTime(t *testing.T) {
 	look := func(after time.Duration) bool {
 		t.Helper()
 		now = end.Add(after)
-		must(closer.Run(t.Context()))
+		if _, err := closer.Run(t.Context()); err != nil {
+			t.Fatal(err)
+		}
 		runs, err := db.CloseRuns(t.Context())
 		must(err)
 		return slices.ContainsFunc(runs, func(r queries.CloseRun) bool {

@@ -35,16 +35,16 @@ func NewReconciler(checker *check.Checker, opts check.Options, clock topk.Clock,
 
 // Run checks once. The error is nil when everything was checked and is exact, if
 // only after a repair; an ErrDiffers when something is not.
-func (r *Reconciler) Run(ctx context.Context) error {
+func (r *Reconciler) Run(ctx context.Context) (check.Report, error) {
 	report, err := r.checker.Run(ctx, r.opts)
 	r.metrics.observe(report, err, r.clock())
 	for _, d := range report.Differences {
 		r.log.ErrorContext(ctx, "difference", "check", d.Check, "where", d.Where, "what", d.What)
 	}
 	if !report.Exact() {
-		return errors.Join(fmt.Errorf("%w: %d differences", ErrDiffers, len(report.Differences)), err)
+		err = errors.Join(fmt.Errorf("%w: %d differences", ErrDiffers, len(report.Differences)), err)
 	}
-	return err
+	return report, err
 }
 
 type reconcileMetrics struct {

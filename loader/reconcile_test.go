@@ -58,7 +58,8 @@ func TestReconcile(t *testing.T) {
 		`, "topk_check_runs_total")
 	}
 
-	must(reconciler.Run(ctx))
+	_, err = reconciler.Run(ctx)
+	must(err)
 	outcomes("1", "0")
 
 	// One chart as it must be, and one of a play that nobody sent.
@@ -71,7 +72,7 @@ func TestReconcile(t *testing.T) {
 	for _, c := range []topk.Chart{right, wrong} {
 		must(publisher.Put(ctx, c))
 	}
-	if err := reconciler.Run(ctx); !errors.Is(err, loader.ErrDiffers) {
+	if _, err := reconciler.Run(ctx); !errors.Is(err, loader.ErrDiffers) {
 		t.Errorf("a wrong chart: %v", err)
 	}
 	outcomes("1", "1")

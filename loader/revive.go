@@ -51,30 +51,31 @@ func NewReviver(clickhouse string, admin *kadm.Client, clock topk.Clock, log *sl
 		})}
 }
 
-// Run looks once. It must not run twice at the same time.
-func (r *Reviver) Run(ctx context.Context) error {
+// Run looks once, and tells whether it gave the consumer a new client. It must not
+// run twice at the same time.
+func (r *Reviver) Run(ctx context.Context) (revived bool, err error) {
 	waiting, read, err := r.look(ctx)
 	now := r.clock()
 	switch {
 	case err != nil: // a server is away: nothing can be said of the consumer
 		r.moved = time.Time{}
-		return err
+		return false, err
 	case waiting == 0, r.moved.IsZero(), read != r.read:
 		if read > 0 && read != r.read {
 			r.patience = revivePatience
 		}
 		r.read, r.moved = read, now
-		return nil
+		return false, nil
 	case now.Sub(r.moved) < r.patience:
-		return nil
+		return false, nil
 	}
 	r.moved, r.patience = time.Time{}, min(2*r.patience, maxRevivePatience)
 	if err := migrations.Revive(ctx, r.clickhouse); err != nil {
-		return fmt.Errorf("revive the consumer: %w", err)
+		return false, fmt.Errorf("revive the consumer: %w", err)
 	}
 	r.revived.Inc()
 	r.log.WarnContext(ctx, "ClickHouse's consumer stood still and has a new Kafka client", "waiting", waiting)
-	return nil
+	return true, nil
 }
 
 // look tells how many messages wait in Kafka, by what is committed, and how many

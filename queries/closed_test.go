@@ -566,7 +566,7 @@ func TestCloseIsDoneByOne(t *testing.T) {
 			return
 		}
 		entered = true
-		if err := c.closer.Run(t.Context()); err != nil {
+		if _, err := c.closer.Run(t.Context()); err != nil {
 			t.Error(err)
 		}
 		if _, err := c.db.Closed(t.Context(), topk.Filter{}, topk.Daily, begin, 0); !errors.Is(err, topk.ErrNotFound) {

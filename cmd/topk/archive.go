@@ -88,22 +88,30 @@ func (f archiveSchedule) check() error {
 }
 
 // job archives on that schedule.
-func (f archiveSchedule) job(a *archive.Archive, log *slog.Logger) jobs.Job {
-	return jobs.Job{Name: "archive", Spec: f.Schedule, Timeout: archiveTimeout, Run: func(ctx context.Context) error {
-		report, err := a.Run(ctx, nil)
-		if errors.Is(err, archive.ErrBusy) { // of another replica
+func (f archiveSchedule) job(a *archive.Archive) jobs.Job {
+	run := func(ctx context.Context, report *jobs.Report) error {
+		done, err := a.Run(ctx, func(hours, of int) { report.Progress("archiving hours", int64(hours), int64(of)) })
+		if errors.Is(err, archive.ErrBusy) { // of somebody who archives by hand, or restores
 			return nil
 		}
-		if report.Hours > 0 {
-			log.InfoContext(ctx, "archived", "hours", report.Hours, "plays", report.Plays, "bytes", report.Bytes, "until", report.Until)
-		}
+		sayArchived(report, done)
 		return err
-	}}
+	}
+	return jobs.Job{Name: "archive", Spec: f.Schedule, Timeout: archiveTimeout, Run: run, CatchUp: true}
+}
+
+func sayArchived(report *jobs.Report, done archive.Report) {
+	if done.Hours > 0 {
+		report.AddRows(done.Plays)
+		report.AddBytes(done.Bytes)
+		report.Say("%d hours, until %s", done.Hours, untilText(done.Until))
+	}
 }
 
 type archiveCommand struct {
 	Once   bool   `help:"Run now, and end."`
 	Listen string `help:"Address of /metrics and /healthz, unless --once." default:"127.0.0.1:8082" env:"TOPK_LOAD_LISTEN"`
+	zoneFlags
 	archiveSchedule
 	archiveFlags
 	clickhouseFlags
@@ -118,7 +126,7 @@ topk load restore puts plays back from there.`
 }
 
 func (c *archiveCommand) Validate() error {
-	return errors.Join(c.archiveSchedule.check(), c.archiveFlags.check(), c.clickhouseFlags.check(), checkAddresses("--listen", []string{c.Listen}))
+	return errors.Join(c.zoneFlags.check(), c.archiveSchedule.check(), c.archiveFlags.check(), c.clickhouseFlags.check(), checkAddresses("--listen", []string{c.Listen}))
 }
 
 func (c *archiveCommand) Run(ctx context.Context, log *slog.Logger, terminal console) (err error) {
@@ -129,7 +137,7 @@ func (c *archiveCommand) Run(ctx context.Context, log *slog.Logger, terminal con
 				return err
 			}
 			defer func() { err = errors.Join(err, a.Close()) }()
-			return runJobs(ctx, registry, log, c.job(a, log))
+			return c.runJobs(ctx, c.clickhouseFlags, registry, log, c.job(a))
 		})
 	}
 	a, err := c.open(ctx, c.clickhouseFlags, nil, log)
@@ -137,12 +145,15 @@ func (c *archiveCommand) Run(ctx context.Context, log *slog.Logger, terminal con
 		return err
 	}
 	defer func() { err = errors.Join(err, a.Close()) }()
-	update, done := showProgress("archive", log)
-	report, err := a.Run(ctx, func(hours, of int) { update("archiving hours", int64(hours), int64(of)) })
-	done()
-	if report.Hours > 0 || err == nil {
+	var done archive.Report
+	err = byHand(ctx, c.clickhouseFlags, log, terminal, "archive", func(ctx context.Context, report *jobs.Report) (err error) {
+		done, err = a.Run(ctx, func(hours, of int) { report.Progress("archiving hours", int64(hours), int64(of)) })
+		sayArchived(report, done)
+		return err
+	})
+	if done.Hours > 0 || err == nil {
 		fmt.Fprintf(terminal.out, "archived %d hours with %d plays (%d of them anew), %d bytes; the archive reaches until %s\n",
-			report.Hours, report.Plays, report.Revisions, report.Bytes, untilText(report.Until))
+			done.Hours, done.Plays, done.Revisions, done.Bytes, untilText(done.Until))
 	}
 	return err
 }
@@ -219,7 +230,7 @@ func (c *restoreCommand) Run(ctx context.Context, log *slog.Logger, terminal con
 		}
 		options.Wiring, options.Kafka = c.wiring(id), admin
 	}
-	update, done := showProgress("restore", log)
+	update, done := showProgress(terminal.err, "restore", log)
 	options.Progress = update
 	start := time.Now()
 	restored, err := a.Restore(ctx, options)

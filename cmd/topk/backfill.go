@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/topk-charts/topk/backfill"
+	"github.com/topk-charts/topk/jobs"
 )
 
 type backfillCommand struct {
@@ -84,12 +85,19 @@ func (c *backfillCommand) Run(ctx context.Context, log *slog.Logger, terminal co
 			return err
 		}
 	}
-	progress, done := showProgress("backfill", log)
-	report, err := backfill.Run(ctx, cfg, backfill.Options{
-		Sources: c.Sources, Format: c.Format, Columns: c.Map, S3: c.s3(), DryRun: c.DryRun,
-		Progress: func(doing string, n, total uint64) { progress(doing, int64(n), int64(total)) },
+	var report backfill.Report
+	err := byHand(ctx, c.clickhouseFlags, log, terminal, "backfill", func(ctx context.Context, run *jobs.Report) (err error) {
+		report, err = backfill.Run(ctx, cfg, backfill.Options{
+			Sources: c.Sources, Format: c.Format, Columns: c.Map, S3: c.s3(), DryRun: c.DryRun,
+			Progress: func(doing string, n, total uint64) { run.Progress(doing, int64(n), int64(total)) },
+		})
+		run.AddRows(report.Appended + report.Published)
+		for _, file := range report.Files {
+			run.AddBytes(file.Size)
+		}
+		run.Say("%d rows: %d repeats, %d rejected", report.Rows, report.Repeats, report.Rejected)
+		return err
 	})
-	done()
 	if err != nil {
 		return fmt.Errorf("backfill: %w", err)
 	}

@@ -5,13 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
-	"os"
 	"time"
-
-	"github.com/schollz/progressbar/v3"
-	"golang.org/x/term"
 
 	"github.com/topk-charts/topk/check"
 	"github.com/topk-charts/topk/loader"
@@ -66,17 +61,32 @@ func checkSizes(days, charts int) error {
 	return nil
 }
 
-func (c *checkCommand) Run(ctx context.Context, log *slog.Logger, terminal console) (err error) {
+func (c *checkCommand) Run(ctx context.Context, log *slog.Logger, terminal console) error {
+	progress, done := showProgress(terminal.err, "check", log)
+	report, err := c.check(ctx, log, progress)
+	done()
+	return c.tell(ctx, terminal, report, err)
+}
+
+// check gives nil for the report when it could not begin.
+func (c *checkCommand) check(ctx context.Context, log *slog.Logger, progress func(string, int64, int64)) (_ *check.Report, err error) {
 	checker, closeChecker, err := openChecker(ctx, c.clickhouseFlags, c.brokerFlags, c.redisFlags, log)
 	if err != nil {
-		return exitError{2, err}
+		return nil, err
 	}
 	defer func() { err = errors.Join(err, closeChecker()) }()
-	progress, done := checkProgress(terminal.err)
-	report, err := checker.Run(ctx, check.Options{Days: c.Days, Charts: c.Charts, Repair: c.Repair, Progress: progress})
-	done()
+	report, err := checker.Run(ctx, check.Options{Days: c.Days, Charts: c.Charts, Repair: c.Repair,
+		Progress: func(step string, done, of int) { progress(step, int64(done), int64(of)) }})
+	return &report, err
+}
+
+// tell writes the report. The error has the exit code.
+func (c *checkCommand) tell(ctx context.Context, terminal console, report *check.Report, err error) error {
 	if ctx.Err() != nil {
 		return exitError{2, ctx.Err()}
+	}
+	if report == nil {
+		return exitError{2, err}
 	}
 	var written error
 	if c.JSON {
@@ -114,20 +124,4 @@ func openChecker(ctx context.Context, ch clickhouseFlags, kafka brokerFlags, red
 		store.Close()
 		return checker.Close()
 	}, nil
-}
-
-// checkProgress draws a bar per step on a terminal, and nothing anywhere else.
-func checkProgress(out io.Writer) (update func(step string, done, of int), finish func()) {
-	file, isFile := out.(*os.File)
-	if !isFile || !term.IsTerminal(int(file.Fd())) {
-		return nil, func() {}
-	}
-	bar := progressbar.NewOptions(1, progressbar.OptionSetWriter(out), progressbar.OptionSetWidth(24), progressbar.OptionClearOnFinish())
-	return func(step string, done, of int) {
-			bar.Describe(step)
-			bar.ChangeMax(max(of, 1))
-			_ = bar.Set(min(done, of)) // what cannot be drawn is no reason to stop
-		}, func() {
-			_ = bar.Clear()
-		}
 }

@@ -25,13 +25,17 @@ const (
 
 // closeFlags are how close runs.
 type closeFlags struct {
-	Schedule string        `help:"When to look for charts to close: cron fields in UTC, or @every DURATION." default:"@every 1m" env:"TOPK_CLOSE_SCHEDULE"`
+	Schedule string        `help:"When to look for charts to close: cron fields, or @every DURATION." default:"@every 1m" env:"TOPK_CLOSE_SCHEDULE"`
 	Lateness time.Duration `help:"How long after its end a day or week is closed." default:"10m" env:"TOPK_CLOSE_LATENESS"`
+	Jitter   time.Duration `help:"How long at most a run waits after it is due." default:"5s" env:"TOPK_CLOSE_JITTER"`
 	Horizon  time.Duration `help:"How long after its end it is closed again when plays or corrections change it." default:"192h" env:"TOPK_CLOSE_HORIZON"`
 }
 
 func (f closeFlags) check() error {
 	_, err := jobs.ParseSpec(f.Schedule)
+	if f.Jitter < 0 {
+		err = errors.Join(err, errors.New("--jitter must not be negative"))
+	}
 	if f.Lateness < 0 || f.Horizon < f.Lateness {
 		err = errors.Join(err, errors.New("--lateness must not be negative, and --horizon not less than it"))
 	}
@@ -61,7 +65,19 @@ func (f closeFlags) job(ch clickhouseFlags, calendar calendarFlags, registry *pr
 	if err != nil {
 		return jobs.Job{}, nil, err
 	}
-	return jobs.Job{Name: "close", Spec: f.Schedule, Timeout: closeTimeout, Run: closer.Run}, stop, nil
+	run := func(ctx context.Context, report *jobs.Report) error {
+		closed, err := closer.Run(ctx)
+		sayClosed(report, closed)
+		return err
+	}
+	return jobs.Job{Name: "close", Spec: f.Schedule, Timeout: closeTimeout, Run: run, Jitter: f.Jitter, CatchUp: true}, stop, nil
+}
+
+func sayClosed(report *jobs.Report, closed loader.Closed) {
+	if closed.Dates > 0 {
+		report.AddRows(closed.Charts + closed.Revisions)
+		report.Say("%d dates counted: %d charts closed, %d revised", closed.Dates, closed.Charts, closed.Revisions)
+	}
 }
 
 // closeCommand runs that job alone, or closes what is asked for.
@@ -71,6 +87,7 @@ type closeCommand struct {
 	To     time.Time `help:"Last day, with --once; the last one that is over when absent." format:"2006-01-02"`
 	Period string    `help:"With --from: only charts of days, or only those of weeks." enum:"day,week,both" default:"both"`
 	Listen string    `help:"Address of /metrics and /healthz, unless --once." default:"127.0.0.1:8082" env:"TOPK_LOAD_LISTEN"`
+	zoneFlags
 	closeFlags
 	calendarFlags
 	clickhouseFlags
@@ -88,7 +105,7 @@ It may be killed at any moment: the next run makes it right.`
 }
 
 func (c *closeCommand) Validate() error {
-	err := errors.Join(c.closeFlags.check(), c.clickhouseFlags.check(), checkAddresses("--listen", []string{c.Listen}))
+	err := errors.Join(c.zoneFlags.check(), c.closeFlags.check(), c.clickhouseFlags.check(), checkAddresses("--listen", []string{c.Listen}))
 	if !c.From.IsZero() && !c.Once {
 		err = errors.Join(err, errors.New("--from needs --once"))
 	}
@@ -111,24 +128,26 @@ func (c *closeCommand) Run(ctx context.Context, log *slog.Logger, terminal conso
 			return err
 		}
 		defer func() { err = errors.Join(err, stop()) }()
-		return runJobs(ctx, registry, log, job)
+		return c.runJobs(ctx, c.clickhouseFlags, registry, log, job)
 	})
 }
 
-func (c *closeCommand) once(ctx context.Context, log *slog.Logger, terminal console) (err error) {
-	progress, done := showProgress("close", log)
-	closer, stop, err := c.closer(c.clickhouseFlags, c.calendarFlags, prometheus.NewRegistry(), log, 0, progress)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, stop()) }()
+func (c *closeCommand) once(ctx context.Context, log *slog.Logger, terminal console) error {
 	var closed loader.Closed
-	if c.From.IsZero() {
-		closed, err = closer.Once(ctx)
-	} else {
-		closed, err = closer.CloseBetween(ctx, c.periods(), c.From, c.to())
-	}
-	done()
+	err := byHand(ctx, c.clickhouseFlags, log, terminal, "close", func(ctx context.Context, report *jobs.Report) (err error) {
+		closer, stop, err := c.closer(c.clickhouseFlags, c.calendarFlags, prometheus.NewRegistry(), log, 0, report.Progress)
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, stop()) }()
+		if c.From.IsZero() {
+			closed, err = closer.Once(ctx)
+		} else {
+			closed, err = closer.CloseBetween(ctx, c.periods(), c.From, c.to())
+		}
+		sayClosed(report, closed)
+		return err
+	})
 	if err != nil {
 		return err
 	}

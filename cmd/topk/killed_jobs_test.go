@@ -77,7 +77,7 @@ func (j *killedJobs) killed(s *system, env []string, longest time.Duration, args
 			<-ended
 		}
 		// The lock of a killed process expires after a minute: no need to wait.
-		for _, lock := range []string{"backfilling", "closing", "archiving", "migrating"} {
+		for _, lock := range []string{"backfilling", "closing", "archiving", "migrating", "running_" + args[1]} {
 			s.clickhouse("DROP TABLE IF EXISTS " + lock + " SYNC")
 		}
 	}

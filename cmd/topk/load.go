@@ -24,6 +24,7 @@ type loadCommand struct {
 	Archive   archiveCommand   `cmd:"" help:"Write every hour of the log that is over to S3: on a schedule, or --once."`
 	Restore   restoreCommand   `cmd:"" help:"Put plays back from the archive: all, or days."`
 	Schedule  scheduleCommand  `cmd:"" help:"Run every scheduled job."`
+	Jobs      jobsCommand      `cmd:"" help:"List the jobs: when each is due, and what became of its last run."`
 }
 
 type catalogCommand struct {

@@ -48,7 +48,7 @@ type commands struct {
 	Refresh  refreshCommand  `cmd:"" help:"Run the refresher: keep the snapshots in Redis fresh from ClickHouse."`
 	Migrate  migrateCommand  `cmd:"" help:"Create the topic, bring ClickHouse to the newest schema and wire it to Kafka."`
 	Check    checkCommand    `cmd:"" help:"Prove that what is stored and served is exact; say what is not, and repair it."`
-	Load     loadCommand     `cmd:"" help:"Load the song catalog or the users' segments; run the scheduled jobs."`
+	Load     loadCommand     `cmd:"" help:"Load the song catalog or the users' segments; run, and list, the scheduled jobs."`
 	Simulate simulateCommand `cmd:"" help:"Send plays made from a week of real charts, or measure how fresh charts are."`
 
 	LogLevel  slog.Level `help:"Least level that is logged: debug, info, warn or error." default:"info" env:"TOPK_LOG_LEVEL"`

@@ -4,11 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"os"
 	"time"
-
-	"github.com/schollz/progressbar/v3"
-	"golang.org/x/term"
 
 	"github.com/topk-charts/topk/migrations"
 )
@@ -44,7 +40,7 @@ func (c *replayCommand) Run(ctx context.Context, log *slog.Logger, terminal cons
 		return err
 	}
 	start := time.Now()
-	progress, done := showProgress("replay", log)
+	progress, done := showProgress(terminal.err, "replay", log)
 	err = migrations.Replay(ctx, c.ClickhouseURL, c.wiring(id), migrations.ReplayOptions{
 		Kafka: admin, LoseHistory: c.LoseHistory, Progress: progress,
 	})
@@ -54,32 +50,4 @@ func (c *replayCommand) Run(ctx context.Context, log *slog.Logger, terminal cons
 	}
 	fmt.Fprintf(terminal.out, "replayed topic %s in %s\n", c.Topic, time.Since(start).Round(time.Second))
 	return nil
-}
-
-// progressLogEvery is how often a line is logged where there is no terminal.
-const progressLogEvery = 10 * time.Second
-
-// showProgress shows how far a job is: a bar on a terminal, a line now and then
-// anywhere else.
-func showProgress(job string, log *slog.Logger) (update func(doing string, done, total int64), stop func()) {
-	if !term.IsTerminal(int(os.Stderr.Fd())) {
-		var shown time.Time
-		var last string
-		return func(doing string, done, total int64) {
-			if doing != last || time.Since(shown) > progressLogEvery {
-				last, shown = doing, time.Now()
-				log.Info(job, "doing", doing, "done", done, "of", total)
-			}
-		}, func() {}
-	}
-	bar := progressbar.NewOptions64(-1, progressbar.OptionSetWriter(os.Stderr), progressbar.OptionShowCount(),
-		progressbar.OptionSetWidth(24), progressbar.OptionSetPredictTime(true))
-	return func(doing string, done, total int64) {
-			bar.Describe(doing)
-			bar.ChangeMax64(max(total, 1))
-			_ = bar.Set64(done) // what cannot be drawn is no reason to stop
-		}, func() {
-			_ = bar.Exit()
-			fmt.Fprintln(os.Stderr)
-		}
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/topk-charts/topk/api"
 	"github.com/topk-charts/topk/api/page"
 	"github.com/topk-charts/topk/events"
+	"github.com/topk-charts/topk/jobs"
 	"github.com/topk-charts/topk/queries"
 	"github.com/topk-charts/topk/snapshot"
 )
@@ -114,8 +115,13 @@ func (c *serveCommand) serve(ctx context.Context, listener net.Listener, registr
 		return err
 	}
 	defer finder.Close()
+	ledger, err := jobs.OpenLedger(c.ClickhouseURL, db, time.Now)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, ledger.Close()) }()
 	server, err := api.New(api.Config{
-		Queries: db, Events: finder, Rejects: db, Snapshots: store, Ingest: ingest, Page: page.Handler(),
+		Queries: db, Events: finder, Rejects: db, Jobs: ledger, Snapshots: store, Ingest: ingest, Page: page.Handler(),
 		Clock: time.Now, Calendar: c.calendar(), Registry: registry, Log: log, Limits: c.rateFlags.limits(),
 		Checks: map[string]api.Check{"clickhouse": db.Ping, "kafka": publisher.Ping, "redis": store.Ping},
 	})

@@ -29,12 +29,13 @@ type upCommand struct {
 	Close            closeFlags      `embed:"" prefix:"close-"`
 	Archive          archiveSchedule `embed:"" prefix:"archive-"`
 	archiveFlags
+	zoneFlags
 	refreshFlags
 	serveFlags
 }
 
 func (c *upCommand) Validate() error {
-	return errors.Join(c.topicFlags.check(), c.ruleFlags.check(), c.refreshFlags.check(), c.Reconcile.check(), c.Close.check(), c.Archive.check(), c.archiveFlags.check(),
+	return errors.Join(c.topicFlags.check(), c.ruleFlags.check(), c.refreshFlags.check(), c.zoneFlags.check(), c.Reconcile.check(), c.Close.check(), c.Archive.check(), c.archiveFlags.check(),
 		checkAddresses("--listen", []string{c.Listen}),
 		checkAddresses("--clickhouse-listen", []string{c.ClickhouseListen}),
 		checkAddresses("--kafka-listen", []string{c.KafkaListen}),
@@ -90,7 +91,7 @@ func (c *upCommand) Run(ctx context.Context, log *slog.Logger, terminal console)
 	if c.ArchiveURL == "" {
 		c.archiveFlags = archiveFlags{ArchiveURL: s3 + "/topk-archive", ArchiveRegion: "us-east-1", ArchiveKeyID: keys.ID, ArchiveKeySecret: keys.Secret}
 	}
-	schedule := scheduleCommand{Reconcile: c.Reconcile, Close: c.Close, Archive: c.Archive, archiveFlags: c.archiveFlags, calendarFlags: c.calendarFlags, chainFlags: chain, redisFlags: redis}
+	schedule := scheduleCommand{Reconcile: c.Reconcile, Close: c.Close, Archive: c.Archive, archiveFlags: c.archiveFlags, zoneFlags: c.zoneFlags, calendarFlags: c.calendarFlags, chainFlags: chain, redisFlags: redis}
 	registry := newRegistry()
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return refresh.refresh(ctx, registry, http.NewServeMux(), log) })

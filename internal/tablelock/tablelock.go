@@ -92,6 +92,21 @@ func Try(ctx context.Context, db *sql.DB, name string) (*Lock, error) {
 	return l, nil
 }
 
+// Held asks whether anybody holds the lock of the name, or did within the last
+// minute and was killed.
+func Held(ctx context.Context, db *sql.DB, name string) (bool, error) {
+	var held bool
+	err := db.QueryRowContext(ctx, `
+		SELECT count() > 0 FROM system.tables
+		WHERE database = currentDatabase() AND name = {name:String}
+		  AND metadata_modification_time >= now() - {expiry:UInt32}`,
+		clickhouse.Named("name", name), clickhouse.Named("expiry", uint32(expiry.Seconds()))).Scan(&held)
+	if err != nil {
+		return false, fmt.Errorf("lock %s: %w", name, err)
+	}
+	return held, nil
+}
+
 // Context ends when ctx of Take ends, or when the lock is released or lost:
 // what the lock protects must be done under it.
 func (l *Lock) Context() context.Context { return l.ctx }

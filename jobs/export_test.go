@@ -1,0 +1,4 @@
+package jobs
+
+// LastDue is lastDue.
+var LastDue = lastDue
