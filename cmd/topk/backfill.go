@@ -13,15 +13,20 @@ import (
 )
 
 type backfillCommand struct {
-	Sources     []string          `arg:"" name:"path-or-url" help:"Files of plays: paths, s3://BUCKET/KEY or http(s)://HOST/BUCKET/KEY, with wildcards if need be."`
-	Map         map[string]string `placeholder:"FIELD=COLUMN" help:"Column (or name, in NDJSON) of a field that is named otherwise; may be repeated."`
-	Format      string            `help:"Format of all files, when their names do not tell: csv, ndjson or parquet." enum:",csv,ndjson,parquet" default:""`
-	HashedUsers bool              `help:"The files have users' hashes, as the gateway makes them, instead of their ids."`
-	DryRun      bool              `help:"Read and judge the files, and say what would be loaded."`
-	JSON        bool              `name:"json" help:"Write the report as JSON."`
+	Sources []string `arg:"" name:"path-or-url" help:"Files of plays: paths, s3://BUCKET/KEY or http(s)://HOST/BUCKET/KEY, with wildcards if need be."`
+	DryRun  bool     `help:"Read and judge the files, and say what would be loaded."`
+	JSON    bool     `name:"json" help:"Write the report as JSON."`
+	fileFlags
 	s3Flags
 	chainFlags
 	pepperFlags
+}
+
+// fileFlags say how files of plays are read.
+type fileFlags struct {
+	Map         map[string]string `placeholder:"FIELD=COLUMN" help:"Column (or name, in NDJSON) of a field that is named otherwise; may be repeated."`
+	Format      string            `help:"Format of all files, when their names do not tell: csv, ndjson or parquet." enum:",csv,ndjson,parquet" default:""`
+	HashedUsers bool              `help:"The files have users' hashes, as the gateway makes them, instead of their ids."`
 }
 
 // s3Flags are how ClickHouse reads from S3.
@@ -75,27 +80,9 @@ func (c *backfillCommand) Validate() error {
 }
 
 func (c *backfillCommand) Run(ctx context.Context, log *slog.Logger, terminal console) error {
-	cfg := backfill.Config{
-		ClickHouseURL: c.ClickhouseURL, KafkaBrokers: c.KafkaBrokers, Topic: c.Topic, Group: c.group(),
-		Rules: c.rules(), MinPlaySeconds: c.MinPlaySeconds, Clock: time.Now, Log: log,
-	}
-	if !c.HashedUsers {
-		var err error
-		if cfg.Pepper, err = c.pepper(); err != nil {
-			return err
-		}
-	}
 	var report backfill.Report
 	err := byHand(ctx, c.clickhouseFlags, log, terminal, "backfill", func(ctx context.Context, run *jobs.Report) (err error) {
-		report, err = backfill.Run(ctx, cfg, backfill.Options{
-			Sources: c.Sources, Format: c.Format, Columns: c.Map, S3: c.s3(), DryRun: c.DryRun,
-			Progress: func(doing string, n, total uint64) { run.Progress(doing, int64(n), int64(total)) },
-		})
-		run.AddRows(report.Appended + report.Published)
-		for _, file := range report.Files {
-			run.AddBytes(file.Size)
-		}
-		run.Say("%d rows: %d repeats, %d rejected", report.Rows, report.Repeats, report.Rejected)
+		report, err = c.fileFlags.load(ctx, c.chainFlags, c.pepperFlags, run, log, backfill.Options{Sources: c.Sources, S3: c.s3(), DryRun: c.DryRun})
 		return err
 	})
 	if err != nil {
@@ -107,4 +94,51 @@ func (c *backfillCommand) Run(ctx context.Context, log *slog.Logger, terminal co
 		return encoder.Encode(report)
 	}
 	return report.WriteText(terminal.out)
+}
+
+// load loads files, and says so in the report of the run.
+func (f fileFlags) load(ctx context.Context, chain chainFlags, secret pepperFlags, run *jobs.Report, log *slog.Logger, options backfill.Options) (backfill.Report, error) {
+	cfg := backfill.Config{
+		ClickHouseURL: chain.ClickhouseURL, KafkaBrokers: chain.KafkaBrokers, Topic: chain.Topic, Group: chain.group(),
+		Rules: chain.rules(), MinPlaySeconds: chain.MinPlaySeconds, Clock: time.Now, Log: log,
+	}
+	if !f.HashedUsers {
+		var err error
+		if cfg.Pepper, err = secret.pepper(); err != nil {
+			return backfill.Report{}, err
+		}
+	}
+	options.Format, options.Columns = f.Format, f.Map
+	options.Progress = func(doing string, n, total uint64) { run.Progress(doing, int64(n), int64(total)) }
+	report, err := backfill.Run(ctx, cfg, options)
+	run.AddRows(report.Appended + report.Published)
+	for _, file := range report.Files {
+		run.AddBytes(file.Size)
+	}
+	run.Say("%d rows: %d repeats, %d rejected", report.Rows, report.Repeats, report.Rejected)
+	return report, err
+}
+
+// backfillTimeout bounds one scheduled backfill; the next one goes on where it
+// was.
+const backfillTimeout = 12 * time.Hour
+
+// backfillSchedule is what is backfilled, and when.
+type backfillSchedule struct {
+	From     []string `help:"Files of past plays, as topk load backfill takes them: s3://plays/*.parquet. Each is loaded once, when it is new or has changed. None is no such job." env:"TOPK_BACKFILL_FROM"`
+	Schedule string   `help:"When to look for them: cron fields, or @every DURATION." default:"@hourly" env:"TOPK_BACKFILL_SCHEDULE"`
+	fileFlags
+}
+
+func (f backfillSchedule) check() error {
+	_, err := jobs.ParseSpec(f.Schedule)
+	return errors.Join(err, backfill.CheckColumns(f.Map))
+}
+
+// job loads the files that are new.
+func (f backfillSchedule) job(s3 s3Flags, chain chainFlags, secret pepperFlags, log *slog.Logger) jobs.Job {
+	return jobs.Job{Name: "backfill", Spec: f.Schedule, Timeout: backfillTimeout, CatchUp: true, Run: func(ctx context.Context, run *jobs.Report) error {
+		_, err := f.load(ctx, chain, secret, run, log, backfill.Options{Sources: f.From, S3: s3.s3()})
+		return err
+	}}
 }

@@ -31,6 +31,9 @@ type scheduleCommand struct {
 	Close     closeFlags      `embed:"" prefix:"close-"`
 	Archive   archiveSchedule `embed:"" prefix:"archive-"`
 	archiveFlags
+	Backfill backfillSchedule `embed:"" prefix:"backfill-"`
+	s3Flags
+	pepperFlags
 	zoneFlags
 	calendarFlags
 	chainFlags
@@ -38,7 +41,8 @@ type scheduleCommand struct {
 }
 
 func (c *scheduleCommand) Validate() error {
-	return errors.Join(c.zoneFlags.check(), c.Reconcile.check(), c.Close.check(), c.Archive.check(), c.archiveFlags.check(), c.chainFlags.check(), c.redisFlags.check(),
+	return errors.Join(c.zoneFlags.check(), c.Reconcile.check(), c.Close.check(), c.Archive.check(), c.archiveFlags.check(), c.Backfill.check(), c.s3Flags.check(),
+		c.chainFlags.check(), c.redisFlags.check(),
 		checkAddresses("--listen", []string{c.Listen}))
 }
 
@@ -73,6 +77,9 @@ func (c *scheduleCommand) run(ctx context.Context, registry *prometheus.Registry
 		}
 		defer func() { err = errors.Join(err, a.Close()) }()
 		scheduled = append(scheduled, c.Archive.job(a))
+	}
+	if len(c.Backfill.From) > 0 {
+		scheduled = append(scheduled, c.Backfill.job(c.s3Flags, c.chainFlags, c.pepperFlags, log))
 	}
 	return c.runJobs(ctx, c.clickhouseFlags, registry, log, scheduled...)
 }

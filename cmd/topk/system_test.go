@@ -64,6 +64,7 @@ type system struct {
 	url     string // of the API
 	ch      string // of ClickHouse, with the database
 	kafka   string // address
+	redis   string // address
 	s3      string // address
 	log     *transcript
 	exited  chan error
@@ -115,7 +116,7 @@ func ports(t *testing.T) []string {
 func up(t *testing.T, data string, ports []string) *system {
 	t.Helper()
 	address := func(flag string) string { return ports[slices.Index(ports, flag)+1] }
-	s := &system{t: t, data: data, kafka: address("--kafka-listen"), s3: address("--s3-listen"), log: &transcript{}, exited: make(chan error, 1)}
+	s := &system{t: t, data: data, kafka: address("--kafka-listen"), redis: address("--redis-listen"), s3: address("--s3-listen"), log: &transcript{}, exited: make(chan error, 1)}
 	s.process = exec.Command(os.Args[0], append([]string{"up", "--data", data, "--partitions", "4"}, ports...)...)
 	s.process.Env = append(os.Environ(), asProgram+"=1")
 	s.process.Stderr = s.log
