@@ -69,6 +69,7 @@ func TestJobs(t *testing.T) {
 		a.err = err
 		s.problem(s.do(http.MethodPost, "/v1/admin/jobs/a%2Fb", ""), status)
 	}
+	a.err = errAway
 	s.problem(s.get("/v1/admin/jobs"), http.StatusServiceUnavailable)
 	if want := []string{"list 10", "list 100", "run close", "run a/b", "run a/b", "run a/b", "list 10"}; !reflect.DeepEqual(a.asked, want) {
 		t.Errorf("asked %q, want %q", a.asked, want)
