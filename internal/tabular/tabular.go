@@ -62,6 +62,21 @@ type Files struct {
 	Log    *slog.Logger
 }
 
+// Open prepares to read files by the ClickHouse of a URL, as l says, which has no
+// DB yet. Close is to be called.
+func Open(url string, l Files) (*Files, error) {
+	var err error
+	if l.Server, err = clickhouse.ParseDSN(url); err != nil {
+		return nil, fmt.Errorf("ClickHouse URL: %w", err)
+	}
+	l.Server.ReadTimeout = statementTimeout
+	l.DB = clickhouse.OpenDB(l.Server)
+	return &l, nil
+}
+
+// Close drops the connections.
+func (l *Files) Close() error { return l.DB.Close() }
+
 // A File is one that was found.
 type File struct {
 	Path  string // or URL
