@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -13,6 +14,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/klauspost/compress/zstd"
 
@@ -298,4 +300,32 @@ func TestBadRows(t *testing.T) {
 	if got := w.value("SELECT count() FROM songs"); got != "0" {
 		t.Errorf("%s songs were written", got)
 	}
+}
+
+// Whatever a file is, each of its rows is JSON or is told to be wrong.
+func FuzzRows(f *testing.F) {
+	f.Add("csv", "songId,title,artistId,artist,genres,durationMs\ns,T,a,A,x|y,5\n\"s\n,\n")
+	f.Add("csv", "\ufeffdeleted,songId\nTRUE,s\n\n,\xff\n")
+	f.Add("ndjson", "{}\n\nx\n[1]")
+	f.Fuzz(func(t *testing.T, format, text string) {
+		lines, last := strings.Count(text, "\n")+1, 0
+		bad, err := loader.ReadSongs(format, strings.NewReader(text), func(object []byte) error {
+			if last++; format == "csv" && !json.Valid(object) || !utf8.Valid(object) {
+				t.Errorf("%q", object)
+			}
+			return nil
+		})
+		if err != nil {
+			t.Error(err)
+		}
+		// A header may lack several columns.
+		if n := last + len(bad.Rows) + bad.More; n > lines+4 {
+			t.Errorf("%d rows of %d lines", n, lines)
+		}
+		for _, row := range bad.Rows {
+			if row.Line < 1 || row.Line > lines+1 || !errors.Is(row.Err, topk.ErrInvalid) {
+				t.Errorf("line %d of %d: %v", row.Line, lines, row.Err)
+			}
+		}
+	})
 }

@@ -158,14 +158,15 @@ func (r *reader) csv(file string, in io.Reader) error {
 	header = slices.Clone(header)
 	header[0] = strings.TrimPrefix(header[0], "\ufeff") // as spreadsheets write it
 	columns := make([]int, len(r.fields))
-	deletes := slices.Contains(header, deleted.name)
+	deletes, complete := slices.Contains(header, deleted.name), true
 	for i, field := range r.fields {
 		columns[i] = slices.Index(header, field.name)
 		if columns[i] < 0 && (i == 0 || field.required && !deletes) {
 			r.bad.add(file, 1, wrong(field.name, "is no column of the header"))
+			complete = false
 		}
 	}
-	if len(r.bad.Rows) > 0 && r.bad.Rows[len(r.bad.Rows)-1].File == file {
+	if !complete {
 		return nil
 	}
 	line := 1
