@@ -62,13 +62,8 @@ type UserSegments struct {
 	Segments []string `json:"segments"`
 }
 
-// ParseUserSegments reads {"userId": …, "segments": […]} and checks it; errors
-// as ParseSong's.
-func ParseUserSegments(data []byte) (UserSegments, error) {
-	var u UserSegments
-	if err := json.Unmarshal(data, &u); err != nil {
-		return u, FieldErrors{{Message: "must be a user with segments as a JSON object: " + err.Error()}}
-	}
+// Validate checks the user's rules and names every bad field at once.
+func (u UserSegments) Validate() error {
 	var errs FieldErrors
 	if u.UserID == "" || len(u.UserID) > MaxUserID {
 		errs = append(errs, FieldError{"userId", fmt.Sprintf("must be 1 to %d bytes, is %d", MaxUserID, len(u.UserID))})
@@ -79,7 +74,7 @@ func ParseUserSegments(data []byte) (UserSegments, error) {
 		}
 	}
 	if len(errs) > 0 {
-		return u, errs
+		return errs
 	}
-	return u, nil
+	return nil
 }

@@ -3,6 +3,7 @@ package archive_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
@@ -104,7 +105,8 @@ func (w *world) catalog() {
 	for id, segments := range w.users {
 		users = append(users, queries.UserSegments{UserHash: topk.HashUser(pepper, id), Segments: segments})
 	}
-	if err := w.db.UpsertSegments(w.Context(), users); err != nil {
+	load := w.db.LoadSegments(false)
+	if err := errors.Join(load.StageSegments(w.Context(), users), load.Write(w.Context()), load.Forget(w.Context())); err != nil {
 		w.Fatal(err)
 	}
 	w.exec("SYSTEM RELOAD DICTIONARY song_catalog")

@@ -20,7 +20,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"regexp"
 	"strings"
 	"text/template"
 	"time"
@@ -32,12 +31,13 @@ import (
 	"github.com/topk-charts/topk"
 	"github.com/topk-charts/topk/internal/playrules"
 	"github.com/topk-charts/topk/internal/tablelock"
+	"github.com/topk-charts/topk/internal/tabular"
 )
 
 //go:embed *.sql
 var files embed.FS
 
-var statements = template.Must(template.Must(template.ParseFS(files, "*.sql")).Parse(playrules.Templates))
+var statements = template.Must(template.Must(template.ParseFS(files, "*.sql")).Parse(playrules.Templates + tabular.Source))
 
 // Config is what a backfill works with; all of it is required.
 type Config struct {
@@ -58,7 +58,7 @@ type Options struct {
 	Sources []string
 	Format  string            // of all files: csv, ndjson or parquet; "" goes by their names
 	Columns map[string]string // field of a play -> column, where their names differ
-	S3      S3
+	S3      tabular.S3
 	DryRun  bool // report only
 	// Progress is told what is being done, and how much of it, in rows; total 0
 	// when that is not known. nil for none.
@@ -130,7 +130,8 @@ func Run(ctx context.Context, cfg Config, o Options) (report Report, err error) 
 		return Report{}, err
 	}
 	defer func() { err = errors.Join(err, lock.Release()) }()
-	b := &backfill{Config: cfg, Options: o, db: db, clickhouse: options, kafka: kafka, admin: kadm.NewClient(kafka)}
+	b := &backfill{Config: cfg, Options: o, db: db, kafka: kafka, admin: kadm.NewClient(kafka)}
+	b.files = &tabular.Files{DB: db, Server: options, S3: o.S3, Format: o.Format, Send: o.sendFiles, Log: cfg.Log}
 	return b.report, b.run(lock.Context())
 }
 
@@ -155,11 +156,17 @@ func take(ctx context.Context, db *sql.DB, patience time.Duration) (lock *tablel
 type backfill struct {
 	Config
 	Options
-	db         *sql.DB
-	clickhouse *clickhouse.Options
-	kafka      *kgo.Client
-	admin      *kadm.Client
-	report     Report
+	db     *sql.DB
+	files  *tabular.Files
+	kafka  *kgo.Client
+	admin  *kadm.Client
+	report Report
+}
+
+// A file is one of those that are loaded.
+type file struct {
+	tabular.File
+	number uint32 // of the run, from 1
 }
 
 // A run is a backfill that is staged and numbered. Its offsets are, in this
@@ -273,31 +280,10 @@ func (b *backfill) query(ctx context.Context, name string, choice any, args []an
 	return nil
 }
 
-// A concealed error does not say what must not be told.
-type concealed struct {
-	text string
-	err  error
-}
-
-func (e concealed) Error() string { return e.text }
-func (e concealed) Unwrap() error { return e.err }
-
-// conceal takes secrets out of an error's text: one of an HTTP client tells the
-// URL, and bound parameters are part of it.
+// conceal takes secrets out of an error's text.
 func (b *backfill) conceal(err error) error {
-	text := boundParameters.ReplaceAllString(err.Error(), "?…")
-	for _, secret := range []string{string(b.Pepper), b.S3.Secret, b.S3.Token} {
-		if secret != "" {
-			text = strings.ReplaceAll(text, secret, "…")
-		}
-	}
-	if text == err.Error() {
-		return err
-	}
-	return concealed{text, err}
+	return tabular.Conceal(err, string(b.Pepper), b.S3.Secret, b.S3.Token)
 }
-
-var boundParameters = regexp.MustCompile(`\?[^\s"]*param_[^\s"]*`)
 
 func render(name string, choice any) (string, error) {
 	var text strings.Builder

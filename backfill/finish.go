@@ -19,7 +19,7 @@ import (
 func (b *backfill) finish(ctx context.Context, r *run) error {
 	files, paths := make([]uint32, len(r.files)), make([]string, len(r.files))
 	for i, f := range r.files {
-		files[i], paths[i] = f.number, f.path
+		files[i], paths[i] = f.number, f.Path
 	}
 	began := b.Clock()
 	if err := b.exec(ctx, "reject.sql", nil, source(), clickhouse.Named("base", r.rejects), millis("began", r.began),
@@ -250,7 +250,7 @@ func (b *backfill) record(ctx context.Context, r *run) error {
 		if first.IsZero() {
 			first, last = time.UnixMilli(0).UTC(), time.UnixMilli(0).UTC()
 		}
-		if _, err := batch.ExecContext(ctx, f.path, f.print, f.size, n.Rows, n.Appended, n.Published, n.Repeats, n.Rejected,
+		if _, err := batch.ExecContext(ctx, f.Path, f.Print, f.Size, n.Rows, n.Appended, n.Published, n.Repeats, n.Rejected,
 			first, last, r.from, r.to, r.rejects, r.began); err != nil {
 			return fmt.Errorf("note the files: %w", err)
 		}

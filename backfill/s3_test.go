@@ -10,6 +10,7 @@ import (
 	"github.com/topk-charts/topk"
 	"github.com/topk-charts/topk/backfill"
 	"github.com/topk-charts/topk/internal/embedded/embeddedtest"
+	"github.com/topk-charts/topk/internal/tabular"
 )
 
 // Objects are read by ClickHouse, with keys that appear nowhere; one that is
@@ -38,7 +39,7 @@ func TestS3(t *testing.T) {
 		t.Fatal(err)
 	}
 	put("2025/deep/c.parquet", parquet)
-	o := backfill.Options{S3: backfill.S3{Endpoint: bucket.Endpoint, Key: bucket.Keys.ID, Secret: bucket.Keys.Secret}}
+	o := backfill.Options{S3: tabular.S3{Endpoint: bucket.Endpoint, Key: bucket.Keys.ID, Secret: bucket.Keys.Secret}}
 	load := func(sources ...string) backfill.Report {
 		t.Helper()
 		o.Sources = sources

@@ -11,6 +11,7 @@ import (
 
 	"github.com/topk-charts/topk"
 	"github.com/topk-charts/topk/internal/playrules"
+	"github.com/topk-charts/topk/internal/tabular"
 )
 
 // staged gives the backfill that is staged and numbered, nil when there is none.
@@ -21,7 +22,7 @@ func (b *backfill) staged(ctx context.Context) (*run, error) {
 			r = &run{resumed: true}
 		}
 		var f file
-		err := rows.Scan(&r.began, &f.number, &f.path, &f.print, &f.size, &r.rejects, &r.from, &r.to, &r.end)
+		err := rows.Scan(&r.began, &f.number, &f.Path, &f.Print, &f.Size, &r.rejects, &r.from, &r.to, &r.end)
 		r.files = append(r.files, f)
 		return err
 	})
@@ -34,7 +35,7 @@ func (b *backfill) stage(ctx context.Context) (*run, error) {
 	if err := b.clear(ctx); err != nil { // what an interrupted one left
 		return nil, err
 	}
-	found, err := b.find(ctx)
+	found, err := b.found(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -48,9 +49,9 @@ func (b *backfill) stage(ctx context.Context) (*run, error) {
 	}
 	began := b.Clock()
 	for i, f := range r.files {
-		b.Progress("reading "+f.path, uint64(i), uint64(len(r.files)))
+		b.Progress("reading "+f.Path, uint64(i), uint64(len(r.files)))
 		if err := b.read(ctx, f, r.began); err != nil {
-			return nil, fmt.Errorf("%s: %w", f.path, err)
+			return nil, fmt.Errorf("%s: %w", f.Path, err)
 		}
 	}
 	b.report.took("read, judge and hash", b.Clock().Sub(began))
@@ -78,7 +79,7 @@ func (b *backfill) stage(ctx context.Context) (*run, error) {
 func (b *backfill) unloaded(ctx context.Context, found []file) ([]file, error) {
 	paths := make([]string, len(found))
 	for i, f := range found {
-		paths[i] = f.path
+		paths[i] = f.Path
 	}
 	loaded := map[string]map[string]time.Time{}
 	if err := b.query(ctx, "loaded.sql", nil, []any{clickhouse.Named("paths", paths)}, func(rows *sql.Rows) error {
@@ -95,17 +96,41 @@ func (b *backfill) unloaded(ctx context.Context, found []file) ([]file, error) {
 	}
 	var rest []file
 	for _, f := range found {
-		if at, done := loaded[f.path][f.print]; done {
-			b.report.Files = append(b.report.Files, FileReport{Path: f.path, Size: f.size, LoadedBefore: at})
+		if at, done := loaded[f.Path][f.Print]; done {
+			b.report.Files = append(b.report.Files, FileReport{Path: f.Path, Size: f.Size, LoadedBefore: at})
 			continue
 		}
-		if len(loaded[f.path]) > 0 {
-			b.report.Changed = append(b.report.Changed, f.path)
+		if len(loaded[f.Path]) > 0 {
+			b.report.Changed = append(b.report.Changed, f.Path)
 		}
 		f.number = uint32(len(rest) + 1)
 		rest = append(rest, f)
 	}
 	return rest, nil
+}
+
+// found lists the files, numbered.
+func (b *backfill) found(ctx context.Context) (found []file, err error) {
+	files, err := b.files.Find(ctx, b.Sources)
+	for i, f := range files {
+		found = append(found, file{f, uint32(i + 1)})
+	}
+	return found, err
+}
+
+// send runs a statement with a file as its data.
+func (b *backfill) send(ctx context.Context, f file, name string, choice any, args []any) error {
+	if err := b.step(name); err != nil {
+		return err
+	}
+	text, err := render(name, choice)
+	if err != nil {
+		return err
+	}
+	if err := b.files.Post(ctx, f.File, text, args); err != nil {
+		return fmt.Errorf("%s: %w", name, b.conceal(err))
+	}
+	return nil
 }
 
 // cut is the time before which a play cannot come live any more: everything that
@@ -130,7 +155,7 @@ type reading struct {
 
 // read stages one file.
 func (b *backfill) read(ctx context.Context, f file, now time.Time) error {
-	format, err := b.formatOf(f)
+	format, err := b.files.FormatOf(f.File)
 	if err != nil {
 		return err
 	}
@@ -138,22 +163,22 @@ func (b *backfill) read(ctx context.Context, f file, now time.Time) error {
 	if err != nil {
 		return err
 	}
-	args := append(b.readArgs(f, engineFormats[format], structure),
+	args := append(b.files.Args(f.File, tabular.EngineFormats[format], structure),
 		clickhouse.Named("file", f.number), clickhouse.Named("now", now.UnixMilli()))
 	if b.Pepper != nil {
 		args = append(args, clickhouse.Named("pepper", string(b.Pepper)))
 	}
 	choice := reading{
-		Values: playrules.ValuesOf(b.Rules, b.MinPlaySeconds), Source: b.kind(f),
+		Values: playrules.ValuesOf(b.Rules, b.MinPlaySeconds), Source: b.files.Kind(f.File),
 		Lines: format == "ndjson", Mapped: format == "ndjson" && len(b.Columns) > 0, Hashed: b.Pepper == nil, Fields: columns,
-		Format: engineFormats[format],
+		Format: tabular.EngineFormats[format],
 	}
 	if choice.Mapped {
 		for i, field := range fields {
 			args = append(args, clickhouse.Named("c"+strconv.Itoa(i), b.columnOf(field)))
 		}
 	}
-	if f.upload {
+	if f.Sent() {
 		return b.send(ctx, f, "stage.sql", choice, args)
 	}
 	return b.exec(ctx, "stage.sql", choice, args...)
@@ -220,7 +245,7 @@ func (b *backfill) complete(ctx context.Context, r *run) (err error) {
 		return fmt.Errorf("note the backfill: %w", err)
 	}
 	for _, f := range r.files {
-		if _, err := batch.ExecContext(ctx, r.began, f.number, f.path, f.print, f.size, r.rejects, r.from, r.to, r.end); err != nil {
+		if _, err := batch.ExecContext(ctx, r.began, f.number, f.Path, f.Print, f.Size, r.rejects, r.from, r.to, r.end); err != nil {
 			return fmt.Errorf("note the backfill: %w", err)
 		}
 	}
@@ -237,7 +262,7 @@ func (b *backfill) describe(ctx context.Context, r *run, cut time.Time) error {
 		paths[f.number] = f
 	}
 	if err := b.perFile(ctx, cut, func(number uint32, f FileReport) error {
-		f.Path, f.Size = paths[number].path, paths[number].size
+		f.Path, f.Size = paths[number].Path, paths[number].Size
 		b.report.add(f)
 		return nil
 	}); err != nil {
@@ -255,7 +280,7 @@ func (b *backfill) describe(ctx context.Context, r *run, cut time.Time) error {
 		var reason Reason
 		var number uint32
 		err := rows.Scan(&reason.Reason, &reason.Rows, &number, &reason.FirstRow)
-		reason.FirstFile = paths[number].path
+		reason.FirstFile = paths[number].Path
 		b.report.Reasons = append(b.report.Reasons, reason)
 		return err
 	})

@@ -110,12 +110,3 @@ FORMAT {{.Format}}
 {{define "field"}}
     {{- if .Instant}}toString(toUnixTimestamp64Milli(t.{{.N}})){{else if .Blank}}nullIf(t.{{.N}}, ''){{else}}t.{{.N}}{{end}}
 {{- end}}
-
-{{define "source"}}
-    {{- if eq . "input"}}input({structure:String})
-    {{- else if eq . "file"}}file({path:String}, {format:String}, {structure:String})
-    {{- else if eq . "open"}}s3({path:String}, NOSIGN, {format:String}, {structure:String})
-    {{- else if eq . "signed"}}s3({path:String}, {key:String}, {secret:String}, {format:String}, {structure:String})
-    {{- else}}s3({path:String}, {key:String}, {secret:String}, {token:String}, {format:String}, {structure:String})
-    {{- end}}
-{{- end}}

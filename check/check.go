@@ -1,7 +1,7 @@
 // Package check proves that what is stored and served is exact, on live data
 // and while plays stream in: every message of the topic is accounted for, plays
-// are unique, the rollups are the log, and served charts are what a plain count
-// over the log gives. It also rebuilds a rollup partition that is not.
+// are unique, the rollups are the log, served charts are what a plain count over
+// the log gives, and what is to be forgotten is gone. It also rebuilds a rollup partition that is not.
 //
 // A check compares only what belongs to the same prefix of the log, so nothing
 // that is being written meanwhile looks like a difference.
@@ -117,6 +117,7 @@ func (c *Checker) Run(ctx context.Context, opts Options) (Report, error) {
 		{"uniqueness of plays", r.checkLog},
 		{"rollups", r.checkRollups},
 		{"served charts", r.checkCharts},
+		{"retention", r.checkRetention},
 	}
 	var failed []error
 	for i, step := range steps {

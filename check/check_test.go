@@ -139,6 +139,23 @@ func TestDifferencesAreFound(t *testing.T) {
 	}
 }
 
+// What is older than a table may keep it is told, whatever became of its TTL.
+func TestRetention(t *testing.T) {
+	s := newSystem(t)
+	s.exec("ALTER TABLE plays_duplicates REMOVE TTL")
+	s.exec("ALTER TABLE rollup_hour REMOVE TTL")
+	insert := func(days int) {
+		s.exec(fmt.Sprintf("INSERT INTO plays_duplicates (src, koff, at, eventId) SELECT 0, %[1]d, now64(3) - toIntervalDay(%[1]d), 'e'", days))
+		s.exec(fmt.Sprintf("INSERT INTO rollup_hour (dim, val, day) SELECT 'global', '', today() - 386 - %d", days))
+	}
+	insert(15)
+	s.differs(s.check(check.Options{}), "none")
+	insert(18)
+	insert(17)
+	report := s.check(check.Options{})
+	s.differs(report, "retention", "plays_duplicates: 2 rows should be gone after 14 days", "rollup_hour: 2 rows should be gone after 400 days")
+}
+
 // What cannot be asked is an error that says so, and does not keep the rest from
 // being compared.
 func TestServersThatAreAway(t *testing.T) {

@@ -17,6 +17,7 @@ type Report struct {
 	Log         Log          `json:"log"`
 	Rollups     []Rollup     `json:"rollups"`
 	Charts      Charts       `json:"charts"`
+	Retention   []Retained   `json:"retention"`
 	Repairs     []Repair     `json:"repairs"`
 	Differences []Difference `json:"differences"`
 	// Notes are what the reader should know, such as what was left out and why.
@@ -103,6 +104,13 @@ type Charts struct {
 	Entries  int `json:"entries"` // of the charts that were compared
 }
 
+// Retained is a table that keeps rows for some days only.
+type Retained struct {
+	Table   string `json:"table"`
+	Days    int    `json:"days"`
+	Overdue uint64 `json:"overdue"` // rows that should be gone
+}
+
 // A Repair is a rollup partition that was rebuilt.
 type Repair struct {
 	Rollup    string   `json:"rollup"`
@@ -157,6 +165,12 @@ func (r Report) WriteText(w io.Writer) error {
 
 	fmt.Fprintf(&b, "\nServed charts, counted anew from the log: %d compared (%d entries), %d wrong, %d skipped\n",
 		r.Charts.Compared, r.Charts.Entries, r.Charts.Wrong, r.Charts.Skipped)
+
+	var overdue uint64
+	for _, table := range r.Retention {
+		overdue += table.Overdue
+	}
+	fmt.Fprintf(&b, "\nRetention: %d rows of %d tables are older than they may be\n", overdue, len(r.Retention))
 
 	for _, repair := range r.Repairs {
 		fmt.Fprintf(&b, "\nRepaired: %s %s, %d plays, in %s; its fill stood still for %s. It differed:\n  %s\n", repair.Rollup, repair.Partition,

@@ -95,26 +95,6 @@ type UserSegments struct {
 	Segments []string
 }
 
-// UpsertSegments writes users' segments; the last write of a user wins. They
-// hold for plays that come in from then on (within seconds).
-func (db *DB) UpsertSegments(ctx context.Context, users []UserSegments) error {
-	keys := make([]*big.Int, len(users))
-	for i, u := range users {
-		key, err := UserKey(u.UserHash)
-		if err != nil {
-			return fmt.Errorf("user %d: %w", i, err)
-		}
-		keys[i] = key
-	}
-	err := db.insert(ctx, "INSERT INTO user_segments (user, segments)", len(users), func(i int) []any {
-		return []any{keys[i], users[i].Segments}
-	})
-	if err != nil {
-		return fmt.Errorf("upsert segments: %w", err)
-	}
-	return nil
-}
-
 // UserKey gives plays.user for a user hash: its first 16 bytes as
 // reinterpretAsUInt128 reads them, least significant byte first.
 func UserKey(hash string) (*big.Int, error) {

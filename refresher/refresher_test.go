@@ -3,6 +3,7 @@ package refresher_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -263,6 +264,16 @@ func TestCatalogIsCorrected(t *testing.T) {
 		t.Fatal(err)
 	}
 	f.await("genre:pop", topk.Last24h, 0, 0, 2, 2)
+	f.await("genre:rock", topk.AllTime, 3, 3, 2)
+	// A song that is deleted leaves them, and comes back with its history.
+	load := f.db.LoadSongs(false)
+	if err := errors.Join(load.StageSongs(t.Context(), []topk.Song{{SongID: "s0"}}), load.Write(t.Context()), load.Forget(t.Context())); err != nil {
+		t.Fatal(err)
+	}
+	f.await("genre:rock", topk.AllTime, 0, 3, 2)
+	if err := f.db.UpsertSongs(t.Context(), []topk.Song{song("s0", "rock")}); err != nil {
+		t.Fatal(err)
+	}
 	f.await("genre:rock", topk.AllTime, 3, 3, 2)
 }
 

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/topk-charts/topk/backfill"
+	"github.com/topk-charts/topk/internal/tabular"
 	"github.com/topk-charts/topk/jobs"
 )
 
@@ -45,8 +46,8 @@ func (f s3Flags) check() error {
 	return checkURL("--s3-endpoint", f.S3Endpoint, "http", "https")
 }
 
-func (f s3Flags) s3() backfill.S3 {
-	return backfill.S3{Endpoint: f.S3Endpoint, Region: f.S3Region, Key: f.S3Key, Secret: f.S3Secret, Token: f.S3SessionToken}
+func (f s3Flags) s3() tabular.S3 {
+	return tabular.S3{Endpoint: f.S3Endpoint, Region: f.S3Region, Key: f.S3Key, Secret: f.S3Secret, Token: f.S3SessionToken}
 }
 
 // Help is shown by topk load backfill --help.

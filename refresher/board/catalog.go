@@ -56,7 +56,7 @@ type Tag struct {
 	Genres []string
 }
 
-// Put takes what is known of some songs.
+// Put takes what is known of some songs: nothing when they were deleted.
 func (c *Catalog) Put(all []Tag) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -1,7 +1,6 @@
-package backfill
+package tabular
 
 import (
-	"compress/gzip"
 	"context"
 	"encoding/csv"
 	"fmt"
@@ -13,7 +12,6 @@ import (
 
 	"github.com/ClickHouse/clickhouse-go/v2"
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
-	"github.com/klauspost/compress/zstd"
 )
 
 // encodings are what a file is packed by, as HTTP names it.
@@ -35,20 +33,11 @@ func header(path string) (names []string, err error) {
 		return nil, err
 	}
 	defer file.Close()
-	var in io.Reader = file
-	switch encodingOf(path) {
-	case "gzip":
-		if in, err = gzip.NewReader(file); err != nil {
-			return nil, invalid("%s: %v", path, err)
-		}
-	case "zstd":
-		unpacked, err := zstd.NewReader(file, zstd.WithDecoderConcurrency(1))
-		if err != nil {
-			return nil, invalid("%s: %v", path, err)
-		}
-		defer unpacked.Close()
-		in = unpacked
+	in, err := unpack(file)
+	if err != nil {
+		return nil, invalid("%s: %v", path, err)
 	}
+	defer in.Close()
 	names, err = csv.NewReader(io.LimitReader(in, 1<<20)).Read()
 	if err != nil {
 		return nil, invalid("%s: header: %v", path, err)
@@ -59,19 +48,12 @@ func header(path string) (names []string, err error) {
 // maxAnswer bounds what is read of an answer that says what is wrong.
 const maxAnswer = 4 << 10
 
-// send runs a statement with a file as its data. The driver has no way to: it
+// Post runs a statement with a file as its data. The driver has no way to: it
 // sends rows.
-func (b *backfill) send(ctx context.Context, f file, name string, choice any, args []any) error {
-	if err := b.step(name); err != nil {
-		return err
-	}
-	text, err := render(name, choice)
-	if err != nil {
-		return err
-	}
-	o := b.clickhouse
+func (l *Files) Post(ctx context.Context, f File, text string, args []any) error {
+	o := l.Server
 	if o.Protocol != clickhouse.HTTP {
-		return invalid("%s: ClickHouse does not see this file, and it can be sent by http(s):// only", f.path)
+		return invalid("%s: ClickHouse does not see this file, and it can be sent by http(s):// only", f.Path)
 	}
 	// What follows the format is data.
 	query := url.Values{"query": {strings.TrimSpace(text)}, "database": {o.Auth.Database}}
@@ -85,7 +67,7 @@ func (b *backfill) send(ctx context.Context, f file, name string, choice any, ar
 	if o.TLS != nil {
 		address.Scheme = "https"
 	}
-	file, err := os.Open(f.path)
+	file, err := os.Open(f.Path)
 	if err != nil {
 		return err
 	}
@@ -94,23 +76,23 @@ func (b *backfill) send(ctx context.Context, f file, name string, choice any, ar
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, address.String(), file)
 	if err != nil {
-		return b.conceal(err)
+		return l.conceal(err)
 	}
 	req.SetBasicAuth(o.Auth.Username, o.Auth.Password)
-	if encoding := encodingOf(f.path); encoding != "" {
+	if encoding := encodingOf(f.Path); encoding != "" {
 		req.Header.Set("Content-Encoding", encoding)
 	}
 	res, err := (&http.Client{Transport: transport}).Do(req)
 	if err != nil {
-		return fmt.Errorf("%s: %w", name, b.conceal(err))
+		return l.conceal(err)
 	}
 	defer res.Body.Close()
 	answer, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer))
 	if err != nil {
-		return fmt.Errorf("%s: %w", name, err)
+		return err
 	}
 	if res.StatusCode != http.StatusOK || res.Header.Get("X-ClickHouse-Exception-Code") != "" || strings.Contains(string(answer), "DB::Exception") {
-		return fmt.Errorf("%s: %s: %w", name, res.Status, b.conceal(fmt.Errorf("%s", answer)))
+		return fmt.Errorf("%s: %w", res.Status, l.conceal(fmt.Errorf("%s", answer)))
 	}
 	return nil
 }
