@@ -242,7 +242,7 @@ func (m *month) windows() []url.Values {
 	for _, w := range topk.Windows() {
 		all = append(all, url.Values{"window": {w.String()}})
 	}
-	for range 6 {
+	for range 3 {
 		from := m.start.Add(time.Duration(m.Int64N(int64(30 * 24 * time.Hour)))).Truncate(time.Millisecond)
 		to := from.Add(time.Duration(1 + m.Int64N(int64(5*24*time.Hour)))).Truncate(time.Millisecond)
 		all = append(all, url.Values{"from": {fmt.Sprint(from.UnixMilli())}, "to": {to.Format(time.RFC3339Nano)}})
