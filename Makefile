@@ -60,7 +60,7 @@ schemathesis: ## Fetch the program that tries the API by its OpenAPI document, o
 .PHONY: test
 test: engines kafka schemathesis ## Run every test, with the race detector
 	go vet ./...
-	go test -race -timeout $(TEST_TIMEOUT) ./...
+	go test -race -timeout $(TEST_TIMEOUT) ./cmd/topk ./... # the longest first
 
 .PHONY: test-faults
 test-faults: engines kafka ## Kill processes at random and count (KILLS, SEED to repeat a run)

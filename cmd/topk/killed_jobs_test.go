@@ -45,7 +45,7 @@ type killedJobs struct {
 // killed runs a command until it ends well, after so many kills.
 func (j *killedJobs) killed(s *system, env []string, longest time.Duration, args ...string) {
 	j.Helper()
-	kills := max(1, *faultKills/4)
+	kills := max(1, *faultKills/12)
 	for kill := 0; ; kill++ {
 		command := exec.CommandContext(j.Context(), os.Args[0], args...)
 		command.Env = append(append(os.Environ(), asProgram+"=1"), env...)
