@@ -27,8 +27,8 @@ func TestJobsAreListedAndAskedFor(t *testing.T) {
 		}
 		return jobs
 	}
-	eventually(t, "the jobs are known", time.Minute, func() bool { return len(list()) == 4 })
-	for name, schedule := range map[string]string{"close": "@every 1m", "reconcile": "@every 5m", "rewire": "@every 10s", "revive": "@every 5s"} {
+	eventually(t, "the jobs are known", time.Minute, func() bool { return len(list()) == 5 })
+	for name, schedule := range map[string]string{"close": "@every 1m", "reconcile": "@every 5m", "rewire": "@every 10s", "revive": "@every 5s", "archive": "7 * * * *"} {
 		if job := list()[name]; job.Schedule != schedule || job.Next == "" {
 			t.Errorf("%s: %+v", name, job)
 		}
@@ -50,7 +50,7 @@ func TestJobsAreListedAndAskedFor(t *testing.T) {
 	if !strings.Contains(table, "by hand") || !strings.Contains(table, asked.ID) {
 		t.Errorf("the run by hand, or the one asked for, is not in\n%s", table)
 	}
-	if table := s.command("", "load", "jobs", "--clickhouse-url", s.ch); len(strings.Split(strings.TrimSpace(table), "\n")) != 5 {
+	if table := s.command("", "load", "jobs", "--clickhouse-url", s.ch); len(strings.Split(strings.TrimSpace(table), "\n")) != 6 {
 		t.Errorf("not a line for each job:\n%s", table)
 	} else {
 		t.Log("\n" + table)

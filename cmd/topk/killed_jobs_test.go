@@ -62,7 +62,10 @@ func (j *killedJobs) killed(s *system, env []string, longest time.Duration, args
 		}
 		select {
 		case err := <-ended:
-			if err != nil {
+			// One that was killed between its last statement and its end is done, and
+			// a restore says so in its way.
+			done := kill > 0 && strings.Contains(out.String(), "the database has plays already")
+			if err != nil && !done {
 				j.Fatalf("topk %s: %v\n%s", strings.Join(args, " "), err, &out)
 			}
 			j.Logf("topk %s: killed %d times", strings.Join(args[:2], " "), kill)
