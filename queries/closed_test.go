@@ -498,7 +498,7 @@ func TestCloseHealsWhereverItWasKilled(t *testing.T) {
 	c.close()
 	before := c.check()
 	late := 0
-	for n := range 40 {
+	for n := range 20 {
 		if n%10 == 0 {
 			c.append(1, c.playsOf(begin.Add(3*day), 5)...)
 			c.now = c.now.Add(25 * time.Hour)
