@@ -5,13 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/url"
 	"reflect"
 	"strconv"
-	"unicode/utf8"
 
 	"github.com/danielgtaylor/huma/v2"
-	"github.com/go-chi/chi/v5"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/topk-charts/topk"
@@ -98,19 +95,6 @@ func (a *artistAPI) artist(w http.ResponseWriter, r *http.Request) error {
 
 func noArtist(id string) *problem {
 	return &problem{status: http.StatusNotFound, detail: fmt.Sprintf("no song of an artist %q is in the catalog", id)}
-}
-
-// pathID gives the path's id of the name, and whether there can be such a thing.
-// The router matches the escaped path when there is one, such as for an id with
-// a slash, and the plain one otherwise.
-func pathID(r *http.Request, name string, limit int) (id string, ok bool) {
-	id = chi.URLParam(r, name)
-	if r.URL.RawPath != "" {
-		if plain, err := url.PathUnescape(id); err == nil {
-			id = plain
-		}
-	}
-	return id, len(id) <= limit && utf8.ValidString(id)
 }
 
 var artistExample = answer.Artist{

@@ -93,22 +93,12 @@ func (c *catalog) load(ctx context.Context, ids []string) (map[string]topk.Song,
 	if err := c.mayAsk(); err != nil {
 		return nil, err
 	}
-	detached := context.WithoutCancel(ctx) // others may wait for the same answer
 	slices.Sort(ids)
 	edition := c.edition.Load()
 	key := strconv.FormatUint(edition, 10) + "\x00" + strings.Join(ids, "\x00")
-	loading := c.loading.DoChan(key, func() (any, error) {
-		return c.ask(detached, ids, edition)
+	return shared(ctx, &c.loading, key, func(ctx context.Context) (map[string]topk.Song, error) {
+		return c.ask(ctx, ids, edition)
 	})
-	select {
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	case result := <-loading:
-		if result.Err != nil {
-			return nil, result.Err
-		}
-		return result.Val.(map[string]topk.Song), nil
-	}
 }
 
 // mayAsk lets nobody ask while ClickHouse fails, except for one every

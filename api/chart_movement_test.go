@@ -168,7 +168,7 @@ func TestEveryKindIsComputedOnceForAll(t *testing.T) {
 	// closed one.
 	s.eventually("all wait", func() (all bool) {
 		l.set(func() { all = len(l.asked) >= len(want) })
-		return all && waitingIn("api.single[") == 3*len(queries)+3
+		return all && waitingIn("api.shared[") == 3*len(queries)+3
 	})
 	asked := l.questions()
 	l.set(func() { close(l.hold); l.hold = nil })

@@ -47,19 +47,14 @@ func newChartRequest(f topk.Filter, w topk.Window, k int) *chartRequest {
 func parseChartRequest(rawQuery string, calendar topk.Calendar) (*chartRequest, error) {
 	q := parseQuery(rawQuery, topParameters)
 	q.contradictions()
-	req := &chartRequest{k: defaultK}
+	req := &chartRequest{}
 	if q.given("period") {
 		q.closed(req, calendar)
 	} else {
 		req.window = q.window()
 	}
 	req.filter = q.filter()
-	var err error
-	if k, given := q.values["k"]; given {
-		if req.k, err = strconv.Atoi(k); err != nil || req.k < 1 || req.k > topk.MaxK {
-			q.refuse("k", fmt.Errorf("must be a whole number from 1 to %d", topk.MaxK))
-		}
-	}
+	req.k = q.number("k", defaultK, topk.MaxK)
 	req.rankBy = q.choice("rankBy", byPlays, byListeners)
 	req.approx = q.choice("mode", "exact", "approx") == "approx"
 	req.compare = q.given("compare") && q.choice("compare", "previous") == "previous"
@@ -176,11 +171,7 @@ func (q *query) closed(req *chartRequest, calendar topk.Calendar) {
 			q.refuse("date", errors.New("must be YYYY-MM-DD, and lie between 1970 and 2106"))
 		}
 	}
-	if text, given := q.values["revision"]; given {
-		if req.revision, err = strconv.Atoi(text); err != nil || req.revision < 1 || req.revision > maxRevision {
-			q.refuse("revision", fmt.Errorf("must be a whole number from 1 to %d", maxRevision))
-		}
-	}
+	req.revision = q.number("revision", 0, maxRevision)
 }
 
 const maxRevision = 1<<31 - 1

@@ -231,26 +231,15 @@ func (a *chartAPI) compute(ctx context.Context, req *chartRequest, window topk.W
 }
 
 // single puts a question to ClickHouse through the gate, once for all who ask
-// the same at the same time. It outlives the one who happened to ask first.
-func single[T any](ctx context.Context, a *chartAPI, key string, ask func(context.Context) (T, error)) (none T, err error) {
-	detached := context.WithoutCancel(ctx)
-	asking := a.computing.DoChan(key, func() (any, error) {
-		var found T
-		err := a.gate.pass(detached, func(ctx context.Context) (err error) {
+// the same at the same time.
+func single[T any](ctx context.Context, a *chartAPI, key string, ask func(context.Context) (T, error)) (T, error) {
+	return shared(ctx, &a.computing, key, func(ctx context.Context) (found T, err error) {
+		err = a.gate.pass(ctx, func(ctx context.Context) error {
 			found, err = ask(ctx)
 			return err
 		})
 		return found, err
 	})
-	select {
-	case <-ctx.Done():
-		return none, ctx.Err()
-	case result := <-asking:
-		if result.Err != nil {
-			return none, result.Err
-		}
-		return result.Val.(T), nil
-	}
 }
 
 // ofPeriod finds the chart of a day or week that is over.

@@ -314,7 +314,7 @@ func TestTopIsComputedOnceForAll(t *testing.T) {
 			}
 		})
 	}
-	s.eventually("all wait", func() bool { return waitingIn("api.single[") == clients })
+	s.eventually("all wait", func() bool { return waitingIn("api.shared[") == clients })
 	s.truth.set(func() { close(s.truth.hold); s.truth.hold = nil })
 	asking.Wait()
 	s.top("?dim=artist:a&k=201")
@@ -353,7 +353,7 @@ func TestTopOutlivesItsFirstClient(t *testing.T) {
 	s.eventually("the first one asks", func() bool { return len(s.truth.chartCalls()) == 1 })
 	got := make(chan answer.Chart)
 	go func() { got <- s.top("") }()
-	s.eventually("both wait", func() bool { return waitingIn("api.single[") == 2 })
+	s.eventually("both wait", func() bool { return waitingIn("api.shared[") == 2 })
 	leave()
 	<-left
 	s.eventually("the first one is given up", func() bool {

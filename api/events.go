@@ -5,12 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/url"
 	"strings"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
-	"github.com/go-chi/chi/v5"
 
 	"github.com/topk-charts/topk"
 )
@@ -139,12 +137,7 @@ func (a *eventAPI) find(w http.ResponseWriter, r *http.Request) error {
 
 func parseEventRequest(r *http.Request) (id string, day *time.Time, err error) {
 	q := parseQuery(r.URL.RawQuery, eventParameters)
-	id = chi.URLParam(r, "eventId")
-	if r.URL.RawPath != "" {
-		if plain, err := url.PathUnescape(id); err == nil {
-			id = plain
-		}
-	}
+	id, _ = pathID(r, "eventId", topk.MaxEventID)
 	if !topk.IsEventID(id) {
 		q.problems = append(q.problems, &huma.ErrorDetail{
 			Location: "path.eventId", Message: fmt.Sprintf("must be 1 to %d characters of A-Z a-z 0-9 _ . : -", topk.MaxEventID),

@@ -7,6 +7,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/semaphore"
+	"golang.org/x/sync/singleflight"
 
 	"github.com/topk-charts/topk"
 )
@@ -44,4 +45,20 @@ func (g *gate) pass(ctx context.Context, ask func(context.Context) error) error 
 	ctx, cancel := context.WithTimeout(ctx, g.limit)
 	defer cancel()
 	return ask(ctx)
+}
+
+// shared asks once for all who want the same at the same time, by the key. It
+// outlives the one who happened to ask first; each waits as long as its own ctx.
+func shared[T any](ctx context.Context, asking *singleflight.Group, key string, ask func(context.Context) (T, error)) (none T, err error) {
+	detached := context.WithoutCancel(ctx)
+	answered := asking.DoChan(key, func() (any, error) { return ask(detached) })
+	select {
+	case <-ctx.Done():
+		return none, ctx.Err()
+	case answer := <-answered:
+		if answer.Err != nil {
+			return none, answer.Err
+		}
+		return answer.Val.(T), nil
+	}
 }

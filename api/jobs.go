@@ -3,9 +3,7 @@ package api
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/http"
-	"strconv"
 
 	"github.com/topk-charts/topk"
 )
@@ -92,14 +90,8 @@ func newJobRun(r topk.JobRun) JobRun {
 
 // list answers GET /v1/admin/jobs.
 func (a *jobsAPI) list(w http.ResponseWriter, r *http.Request) error {
-	runs := defaultJobRuns
 	q := parseQuery(r.URL.RawQuery, jobsParameters)
-	if text, given := q.values["runs"]; given {
-		var err error
-		if runs, err = strconv.Atoi(text); err != nil || runs < 1 || runs > MaxJobRuns {
-			q.refuse("runs", fmt.Errorf("must be a whole number from 1 to %d", MaxJobRuns))
-		}
-	}
+	runs := q.number("runs", defaultJobRuns, MaxJobRuns)
 	if len(q.problems) > 0 {
 		return badParameters(q.problems)
 	}

@@ -97,11 +97,9 @@ func (m *memory[V]) get(ctx context.Context, key string, ask func(context.Contex
 	return value, false, err
 }
 
-func (m *memory[V]) ask(ctx context.Context, key string, ask func(context.Context) (V, error)) (value V, err error) {
-	detached := context.WithoutCancel(ctx) // others may wait for the same answer
-	asking := m.asking.DoChan(key, func() (any, error) {
-		var value V
-		err := m.gate.pass(detached, func(ctx context.Context) (err error) {
+func (m *memory[V]) ask(ctx context.Context, key string, ask func(context.Context) (V, error)) (V, error) {
+	return shared(ctx, &m.asking, key, func(ctx context.Context) (value V, err error) {
+		err = m.gate.pass(ctx, func(ctx context.Context) error {
 			value, err = ask(ctx)
 			return err
 		})
@@ -110,13 +108,4 @@ func (m *memory[V]) ask(ctx context.Context, key string, ask func(context.Contex
 		}
 		return value, err
 	})
-	select {
-	case <-ctx.Done():
-		return value, ctx.Err()
-	case result := <-asking:
-		if result.Err != nil {
-			return value, result.Err
-		}
-		return result.Val.(V), nil
-	}
 }

@@ -13,6 +13,8 @@ import (
 	"github.com/go-chi/chi/v5"
 	"github.com/klauspost/compress/gzhttp"
 	"github.com/rs/cors"
+
+	"github.com/topk-charts/topk"
 )
 
 // requestIDHeader carries a request's name from the client, or from us, through
@@ -145,11 +147,12 @@ func (s *Server) recoverPanics(next http.Handler) http.Handler {
 	})
 }
 
-// limitTime bounds how long a request may wait for the servers behind us.
+// limitTime bounds how long a request may wait for the servers behind us, and
+// tells them its name.
 func limitTime(limit time.Duration) func(http.Handler) http.Handler {
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			ctx, cancel := context.WithTimeout(r.Context(), limit)
+			ctx, cancel := context.WithTimeout(topk.WithRequestID(r.Context(), w.Header().Get(requestIDHeader)), limit)
 			defer cancel()
 			next.ServeHTTP(w, r.WithContext(ctx))
 		})

@@ -1,12 +1,17 @@
 package api
 
 import (
+	"errors"
 	"fmt"
+	"net/http"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/danielgtaylor/huma/v2"
+	"github.com/go-chi/chi/v5"
 )
 
 // A query is a request's query string, with what is wrong about it.
@@ -85,4 +90,40 @@ func (q *query) choice(name string, words ...string) string {
 		q.refuse(name, fmt.Errorf("must be %s", strings.Join(words, " or ")))
 	}
 	return value
+}
+
+// number reads a whole number from 1 to limit.
+func (q *query) number(name string, otherwise, limit int) int {
+	text, given := q.values[name]
+	if !given {
+		return otherwise
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 1 || n > limit {
+		q.refuse(name, errors.New("must be a whole number from 1 to "+strconv.Itoa(limit)))
+	}
+	return n
+}
+
+// documented is the parameter of the name, as another call has it too.
+func documented(parameters []*huma.Param, name string) *huma.Param {
+	for _, p := range parameters {
+		if p.Name == name {
+			return p
+		}
+	}
+	panic("no parameter " + name)
+}
+
+// pathID gives the path's id of the name, and whether there can be such a thing.
+// The router matches the escaped path when there is one, such as for an id with
+// a slash, and the plain one otherwise.
+func pathID(r *http.Request, name string, limit int) (id string, ok bool) {
+	id = chi.URLParam(r, name)
+	if r.URL.RawPath != "" {
+		if plain, err := url.PathUnescape(id); err == nil {
+			id = plain
+		}
+	}
+	return id, len(id) <= limit && utf8.ValidString(id)
 }

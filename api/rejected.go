@@ -141,9 +141,7 @@ func parseRejectedRequest(rawQuery string) (f topk.RejectedFilter, after topk.Re
 			}
 			f.Replayed = &replayed
 		case "limit":
-			if limit, err = strconv.Atoi(text); err != nil || limit < 1 || limit > maxRejected {
-				q.refuse(name, fmt.Errorf("must be a whole number from 1 to %d", maxRejected))
-			}
+			limit = q.number(name, limit, maxRejected)
 		case "cursor":
 			if after, err = decodeCursor(text); err != nil {
 				q.refuse(name, err)

@@ -2,7 +2,6 @@ package api
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -133,29 +132,6 @@ func (a *trendAPI) answer(ctx context.Context, found topk.Comparison, reference 
 		ReferenceDim: found.ReferenceFilter.String(), ReferenceStart: instant(found.ReferenceSpan.Start), ReferenceEnd: instant(found.ReferenceSpan.End),
 		TotalPlays: found.TotalPlays, ReferencePlays: found.ReferencePlays, Items: items,
 	}
-}
-
-// number reads a whole number from 1 to limit.
-func (q *query) number(name string, otherwise, limit int) int {
-	text, given := q.values[name]
-	if !given {
-		return otherwise
-	}
-	n, err := strconv.Atoi(text)
-	if err != nil || n < 1 || n > limit {
-		q.refuse(name, errors.New("must be a whole number from 1 to "+strconv.Itoa(limit)))
-	}
-	return n
-}
-
-// documented is the parameter of the name, as another call has it too.
-func documented(parameters []*huma.Param, name string) *huma.Param {
-	for _, p := range parameters {
-		if p.Name == name {
-			return p
-		}
-	}
-	panic("no parameter " + name)
 }
 
 var trendExample = answer.Trend{
