@@ -160,14 +160,12 @@ func (db *DB) plan(ctx context.Context, s topk.Span, c clauses, now time.Time) (
 	if oldest, raw := p.oldestRaw(); !raw || !oldest.Before(kept) {
 		return p, nil
 	}
-	var first time.Time
-	if err := db.scan(ctx, `SELECT min(ts) FROM rollup_day WHERE dim = 'global'`, nil, func(rows driver.Rows) error {
-		return rows.Scan(&first)
-	}); err != nil {
-		return plan{}, fmt.Errorf("first day with plays: %w", err)
+	first, err := db.FirstDay(ctx)
+	if err != nil {
+		return plan{}, err
 	}
 	// Nothing was played before what the log keeps: it is complete.
-	if first.Unix() == 0 || !first.Before(kept.Add(-MaxAhead)) {
+	if first.IsZero() || !first.Before(kept.Add(-MaxAhead)) {
 		return p, nil
 	}
 	message := "plays are kept one by one for 90 days; before that from and to must be whole hours"
