@@ -22,21 +22,20 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"strings"
-	"text/template"
 	"time"
 
 	"github.com/ClickHouse/clickhouse-go/v2"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/topk-charts/topk"
+	"github.com/topk-charts/topk/internal/sqlfile"
 	"github.com/topk-charts/topk/internal/tablelock"
 )
 
 //go:embed *.sql
 var files embed.FS
 
-var statements = template.Must(template.ParseFS(files, "*.sql"))
+var statements = sqlfile.Parse(files)
 
 // Config is what an Archive works with. All but Registry is required.
 type Config struct {
@@ -108,51 +107,10 @@ func (a *Archive) alone(ctx context.Context, run func(context.Context) error) (e
 
 // exec runs a statement of a file.
 func (a *Archive) exec(ctx context.Context, file string, choice any, args ...any) error {
-	text, err := render(file, choice)
-	if err != nil {
-		return err
-	}
-	ctx, cancel := context.WithTimeout(ctx, statementTimeout)
-	defer cancel()
-	if _, err := a.db.ExecContext(ctx, text, args...); err != nil {
-		return fmt.Errorf("%s: %w", file, a.Location.conceal(err))
-	}
-	return nil
+	return a.Location.conceal(statements.Exec(ctx, a.db, statementTimeout, file, choice, args...))
 }
 
 // query runs a statement of a file and hands each row to read.
 func (a *Archive) query(ctx context.Context, file string, choice any, args []any, read func(*sql.Rows) error) error {
-	text, err := render(file, choice)
-	if err != nil {
-		return err
-	}
-	ctx, cancel := context.WithTimeout(ctx, statementTimeout)
-	defer cancel()
-	rows, err := a.db.QueryContext(ctx, text, args...)
-	if err != nil {
-		return fmt.Errorf("%s: %w", file, a.Location.conceal(err))
-	}
-	defer rows.Close()
-	for rows.Next() {
-		if err := read(rows); err != nil {
-			return fmt.Errorf("%s: read row: %w", file, err)
-		}
-	}
-	if err := errors.Join(rows.Err(), rows.Close()); err != nil {
-		return fmt.Errorf("%s: %w", file, a.Location.conceal(err))
-	}
-	return nil
-}
-
-func render(file string, choice any) (string, error) {
-	var b strings.Builder
-	if err := statements.ExecuteTemplate(&b, file, choice); err != nil {
-		return "", fmt.Errorf("render %s: %w", file, err)
-	}
-	return b.String(), nil
-}
-
-// millis writes an instant as a DateTime64(3, 'UTC') parameter.
-func millis(name string, t time.Time) any {
-	return clickhouse.Named(name, t.UTC().Format("2006-01-02 15:04:05.000"))
+	return a.Location.conceal(statements.Query(ctx, a.db, statementTimeout, file, choice, args, read))
 }

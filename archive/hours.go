@@ -15,6 +15,7 @@ import (
 	"github.com/ClickHouse/clickhouse-go/v2"
 
 	"github.com/topk-charts/topk"
+	"github.com/topk-charts/topk/internal/sqlfile"
 )
 
 const (
@@ -336,7 +337,7 @@ func (a *Archive) content(m *Manifest, o Object) (content, []any) {
 	}
 	args := append(a.Location.args(o.Key), clickhouse.Named("columns", strings.Join(columns, ", ")))
 	if c.Hourly {
-		args = append(args, millis("from", m.Start), millis("to", m.Start.Add(time.Hour)))
+		args = append(args, sqlfile.Instant("from", m.Start), sqlfile.Instant("to", m.Start.Add(time.Hour)))
 	}
 	return c, args
 }
@@ -387,7 +388,7 @@ func (a *Archive) print(ctx context.Context, file string, c content, args []any)
 // plays are not among them.
 func (a *Archive) facts(ctx context.Context, from, to time.Time) (map[time.Time]Facts, error) {
 	all := map[time.Time]Facts{}
-	return all, a.query(ctx, "facts.sql", nil, []any{millis("from", from), millis("to", to)}, func(rows *sql.Rows) error {
+	return all, a.query(ctx, "facts.sql", nil, []any{sqlfile.Instant("from", from), sqlfile.Instant("to", to)}, func(rows *sql.Rows) error {
 		var hour, minAt, maxAt, minTS, maxTS time.Time
 		var s Source
 		if err := rows.Scan(&hour, &s.Source, &s.Plays, &s.First, &s.Last, (*uint64)(&s.Print), &minAt, &maxAt, &minTS, &maxTS); err != nil {

@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"github.com/ClickHouse/clickhouse-go/v2"
+
+	"github.com/topk-charts/topk/internal/sqlfile"
 )
 
 // A Location is where an archive is, and what opens it.
@@ -71,27 +73,5 @@ func (l Location) args(key string) []any {
 
 func (l Location) signed() bool { return l.KeyID != "" }
 
-// conceal takes the secret out of an error's text: one of an HTTP client tells
-// the URL, and bound parameters are part of it.
-func (l Location) conceal(err error) error {
-	if err == nil || l.Secret == "" {
-		return err
-	}
-	text := err.Error()
-	for _, form := range []string{l.Secret, url.QueryEscape(l.Secret), url.PathEscape(l.Secret), strings.ReplaceAll(l.Secret, "'", `\'`)} {
-		text = strings.ReplaceAll(text, form, "***")
-	}
-	if text == err.Error() {
-		return err
-	}
-	return concealed{text, err}
-}
-
-// concealed is an error with another text.
-type concealed struct {
-	text string
-	err  error
-}
-
-func (c concealed) Error() string { return c.text }
-func (c concealed) Unwrap() error { return c.err }
+// conceal takes the secret out of an error's text.
+func (l Location) conceal(err error) error { return sqlfile.Conceal(err, l.Secret) }

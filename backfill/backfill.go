@@ -20,8 +20,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"strings"
-	"text/template"
 	"time"
 
 	"github.com/ClickHouse/clickhouse-go/v2"
@@ -30,6 +28,7 @@ import (
 
 	"github.com/topk-charts/topk"
 	"github.com/topk-charts/topk/internal/playrules"
+	"github.com/topk-charts/topk/internal/sqlfile"
 	"github.com/topk-charts/topk/internal/tablelock"
 	"github.com/topk-charts/topk/internal/tabular"
 )
@@ -37,7 +36,7 @@ import (
 //go:embed *.sql
 var files embed.FS
 
-var statements = template.Must(template.Must(template.ParseFS(files, "*.sql")).Parse(playrules.Templates + tabular.Source))
+var statements = sqlfile.Parse(files, playrules.Templates, tabular.Source)
 
 // Config is what a backfill works with; all of it is required.
 type Config struct {
@@ -245,57 +244,17 @@ func (b *backfill) exec(ctx context.Context, name string, choice any, args ...an
 	if err := b.step(name); err != nil {
 		return err
 	}
-	text, err := render(name, choice)
-	if err != nil {
-		return err
-	}
-	ctx, cancel := context.WithTimeout(ctx, statementTimeout)
-	defer cancel()
-	if _, err := b.db.ExecContext(ctx, text, args...); err != nil {
-		return fmt.Errorf("%s: %w", name, b.conceal(err))
-	}
-	return nil
+	return b.conceal(statements.Exec(ctx, b.db, statementTimeout, name, choice, args...))
 }
 
 // query runs a statement of a file, and hands each row to read.
-func (b *backfill) query(ctx context.Context, name string, choice any, args []any, read func(*sql.Rows) error) (err error) {
-	text, err := render(name, choice)
-	if err != nil {
-		return err
-	}
-	ctx, cancel := context.WithTimeout(ctx, statementTimeout)
-	defer cancel()
-	rows, err := b.db.QueryContext(ctx, text, args...)
-	if err != nil {
-		return fmt.Errorf("%s: %w", name, b.conceal(err))
-	}
-	for rows.Next() {
-		if err := read(rows); err != nil {
-			return errors.Join(fmt.Errorf("%s: read row: %w", name, err), rows.Close())
-		}
-	}
-	if err := errors.Join(rows.Err(), rows.Close()); err != nil {
-		return fmt.Errorf("%s: %w", name, b.conceal(err))
-	}
-	return nil
+func (b *backfill) query(ctx context.Context, name string, choice any, args []any, read func(*sql.Rows) error) error {
+	return b.conceal(statements.Query(ctx, b.db, statementTimeout, name, choice, args, read))
 }
 
 // conceal takes secrets out of an error's text.
 func (b *backfill) conceal(err error) error {
-	return tabular.Conceal(err, string(b.Pepper), b.S3.Secret, b.S3.Token)
-}
-
-func render(name string, choice any) (string, error) {
-	var text strings.Builder
-	if err := statements.ExecuteTemplate(&text, name, choice); err != nil {
-		return "", fmt.Errorf("render %s: %w", name, err)
-	}
-	return text.String(), nil
-}
-
-// millis binds an instant as a DateTime64(3, 'UTC') parameter.
-func millis(name string, t time.Time) any {
-	return clickhouse.Named(name, t.UTC().Format("2006-01-02 15:04:05.000"))
+	return sqlfile.Conceal(err, string(b.Pepper), b.S3.Secret, b.S3.Token)
 }
 
 // source binds the source of backfills.

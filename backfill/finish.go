@@ -13,6 +13,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/topk-charts/topk"
+	"github.com/topk-charts/topk/internal/sqlfile"
 )
 
 // finish carries what is staged to where it belongs. Every step may be repeated.
@@ -22,7 +23,7 @@ func (b *backfill) finish(ctx context.Context, r *run) error {
 		files[i], paths[i] = f.number, f.Path
 	}
 	began := b.Clock()
-	if err := b.exec(ctx, "reject.sql", nil, source(), clickhouse.Named("base", r.rejects), millis("began", r.began),
+	if err := b.exec(ctx, "reject.sql", nil, source(), clickhouse.Named("base", r.rejects), sqlfile.Instant("began", r.began),
 		clickhouse.Named("files", files), clickhouse.Named("paths", paths)); err != nil {
 		return err
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/topk-charts/topk"
 	"github.com/topk-charts/topk/internal/playrules"
+	"github.com/topk-charts/topk/internal/sqlfile"
 	"github.com/topk-charts/topk/internal/tabular"
 )
 
@@ -123,7 +124,7 @@ func (b *backfill) send(ctx context.Context, f file, name string, choice any, ar
 	if err := b.step(name); err != nil {
 		return err
 	}
-	text, err := render(name, choice)
+	text, err := statements.Render(name, choice)
 	if err != nil {
 		return err
 	}
@@ -199,7 +200,7 @@ func (b *backfill) mark(ctx context.Context, from time.Time) error {
 	for i := range pieces {
 		b.Progress("looking for repeats in the log", i, pieces)
 		if err := b.exec(ctx, "known.sql", nil,
-			millis("from", from), millis("to", last.Add(time.Millisecond)),
+			sqlfile.Instant("from", from), sqlfile.Instant("to", last.Add(time.Millisecond)),
 			clickhouse.Named("first", uint32(keys*i/pieces)), clickhouse.Named("last", uint32(keys*(i+1)/pieces-1))); err != nil {
 			return err
 		}
@@ -211,7 +212,7 @@ func (b *backfill) mark(ctx context.Context, from time.Time) error {
 func (b *backfill) number(ctx context.Context, r *run, cut time.Time) error {
 	var rejects, next, plays, old uint64
 	count := func() error {
-		return b.query(ctx, "numbers.sql", nil, []any{source(), millis("cut", cut)}, func(rows *sql.Rows) error {
+		return b.query(ctx, "numbers.sql", nil, []any{source(), sqlfile.Instant("cut", cut)}, func(rows *sql.Rows) error {
 			return rows.Scan(&rejects, &next, &plays, &old)
 		})
 	}
@@ -287,7 +288,7 @@ func (b *backfill) describe(ctx context.Context, r *run, cut time.Time) error {
 }
 
 func (b *backfill) perFile(ctx context.Context, cut time.Time, each func(number uint32, f FileReport) error) error {
-	return b.query(ctx, "per_file.sql", nil, []any{millis("cut", cut)}, func(rows *sql.Rows) error {
+	return b.query(ctx, "per_file.sql", nil, []any{sqlfile.Instant("cut", cut)}, func(rows *sql.Rows) error {
 		var number uint32
 		var f FileReport
 		if err := rows.Scan(&number, &f.Rows, &f.Rejected, &f.Appended, &f.Published, &f.FirstDay, &f.LastDay); err != nil {

@@ -13,6 +13,7 @@ import (
 	"github.com/ClickHouse/clickhouse-go/v2"
 
 	"github.com/topk-charts/topk"
+	"github.com/topk-charts/topk/internal/sqlfile"
 	"github.com/topk-charts/topk/snapshot"
 )
 
@@ -110,8 +111,8 @@ func (r *run) bruteForce(ctx context.Context, chart topk.Chart) (topk.Chart, fac
 	if oldest.Unix() < 0 {
 		oldest = time.UnixMilli(0)
 	}
-	args := append(watermarkArgs("srcs", "nexts", chart.Watermark), millis("from", chart.Span.Start), millis("to", chart.Span.End),
-		millis("oldest", oldest), clickhouse.Named("k", uint32(topk.SnapshotSize)))
+	args := append(watermarkArgs("srcs", "nexts", chart.Watermark), sqlfile.Instant("from", chart.Span.Start), sqlfile.Instant("to", chart.Span.End),
+		sqlfile.Instant("oldest", oldest), clickhouse.Named("k", uint32(topk.SnapshotSize)))
 	for _, t := range chart.Filter.Terms() {
 		if t.Dim != topk.DimGlobal {
 			args = append(args, clickhouse.Named("v"+strconv.Itoa(len(dims)), t.Value))

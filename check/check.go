@@ -16,21 +16,20 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"slices"
-	"strings"
-	"text/template"
 	"time"
 
 	"github.com/ClickHouse/clickhouse-go/v2"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/topk-charts/topk"
+	"github.com/topk-charts/topk/internal/sqlfile"
 	"github.com/topk-charts/topk/snapshot"
 )
 
 //go:embed *.sql
 var files embed.FS
 
-var statements = template.Must(template.ParseFS(files, "*.sql"))
+var statements = sqlfile.Parse(files)
 
 // Config is what a Checker works with; all of it is required.
 type Config struct {
@@ -173,41 +172,9 @@ func (r *run) note(format string, args ...any) {
 
 // query runs a statement and hands each row to read. choice picks its clauses.
 func (c *Checker) query(ctx context.Context, name string, choice any, args []any, read func(*sql.Rows) error) error {
-	text, err := render(name, choice)
-	if err != nil {
-		return err
-	}
 	start := c.Clock()
 	defer func() { c.Log.DebugContext(ctx, "asked ClickHouse", "statement", name, "took", c.Clock().Sub(start)) }()
-	ctx, cancel := context.WithTimeout(ctx, statementTimeout)
-	defer cancel()
-	rows, err := c.db.QueryContext(ctx, text, args...)
-	if err != nil {
-		return fmt.Errorf("%s: %w", name, err)
-	}
-	defer rows.Close()
-	for rows.Next() {
-		if err := read(rows); err != nil {
-			return fmt.Errorf("%s: read row: %w", name, err)
-		}
-	}
-	if err := errors.Join(rows.Err(), rows.Close()); err != nil {
-		return fmt.Errorf("%s: %w", name, err)
-	}
-	return nil
-}
-
-func render(name string, choice any) (string, error) {
-	var b strings.Builder
-	if err := statements.ExecuteTemplate(&b, name, choice); err != nil {
-		return "", fmt.Errorf("render %s: %w", name, err)
-	}
-	return b.String(), nil
-}
-
-// millis binds an instant as a DateTime64(3, 'UTC') parameter.
-func millis(name string, t time.Time) any {
-	return clickhouse.Named(name, t.UTC().Format("2006-01-02 15:04:05.000"))
+	return statements.Query(ctx, c.db, statementTimeout, name, choice, args, read)
 }
 
 // watermarkArgs binds a map of sources as two arrays, since drivers write maps

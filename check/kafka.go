@@ -14,6 +14,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/topk-charts/topk"
+	"github.com/topk-charts/topk/internal/sqlfile"
 )
 
 const (
@@ -174,7 +175,7 @@ func (r *run) account(ctx context.Context, partitions []Partition, since time.Ti
 	for src := range bySource {
 		srcs = append(srcs, src)
 	}
-	if err := r.query(ctx, "sources.sql", nil, []any{millis("since", since), clickhouse.Named("srcs", srcs)}, func(rows *sql.Rows) error {
+	if err := r.query(ctx, "sources.sql", nil, []any{sqlfile.Instant("since", since), clickhouse.Named("srcs", srcs)}, func(rows *sql.Rows) error {
 		var src uint32
 		var next, from uint64
 		if err := rows.Scan(&src, &next, &from); err != nil {
@@ -189,7 +190,7 @@ func (r *run) account(ctx context.Context, partitions []Partition, since time.Ti
 	for src, p := range bySource {
 		from[src], to[src] = p.From, uint64(max(p.Committed, 0))
 	}
-	args := append(watermarkArgs("srcs", "froms", from), watermarkArgs("srcs", "tos", to)[1], millis("since", since))
+	args := append(watermarkArgs("srcs", "froms", from), watermarkArgs("srcs", "tos", to)[1], sqlfile.Instant("since", since))
 	found := map[uint32]buckets{}
 	err := r.query(ctx, "positions.sql", nil, args, func(rows *sql.Rows) error {
 		var src uint32

@@ -9,6 +9,7 @@ import (
 	"github.com/ClickHouse/clickhouse-go/v2"
 
 	"github.com/topk-charts/topk"
+	"github.com/topk-charts/topk/internal/sqlfile"
 )
 
 const (
@@ -26,7 +27,7 @@ const (
 // that are not in it.
 func (r *run) checkLog(ctx context.Context) error {
 	var offsets uint64
-	err := r.query(ctx, "log.sql", nil, []any{millis("since", r.since)}, func(rows *sql.Rows) error {
+	err := r.query(ctx, "log.sql", nil, []any{sqlfile.Instant("since", r.since)}, func(rows *sql.Rows) error {
 		return rows.Scan(&r.report.Log.Plays, &offsets)
 	})
 	if err != nil {
@@ -49,7 +50,7 @@ func (r *run) checkLog(ctx context.Context) error {
 
 // backfills compares what each backfill says it has appended with the log.
 func (r *run) backfills(ctx context.Context) error {
-	args := []any{clickhouse.Named("source", topk.BackfillSource), millis("kept", r.now.Add(-kept))}
+	args := []any{clickhouse.Named("source", topk.BackfillSource), sqlfile.Instant("kept", r.now.Add(-kept))}
 	return r.query(ctx, "backfills.sql", nil, args, func(rows *sql.Rows) error {
 		var from, to, appended, found uint64
 		var erased bool
@@ -66,7 +67,7 @@ func (r *run) backfills(ctx context.Context) error {
 }
 
 func (r *run) offsetsTwice(ctx context.Context) error {
-	return r.query(ctx, "positions_twice.sql", nil, []any{millis("since", r.since), clickhouse.Named("limit", uint32(candidates))}, func(rows *sql.Rows) error {
+	return r.query(ctx, "positions_twice.sql", nil, []any{sqlfile.Instant("since", r.since), clickhouse.Named("limit", uint32(candidates))}, func(rows *sql.Rows) error {
 		var src uint32
 		var offset, plays uint64
 		if err := rows.Scan(&src, &offset, &plays); err != nil {
@@ -82,7 +83,7 @@ func (r *run) offsetsTwice(ctx context.Context) error {
 func (r *run) eventsTwice(ctx context.Context, bucket, buckets int) error {
 	var hashes []uint64
 	err := r.query(ctx, "events.sql", nil, []any{
-		millis("since", r.since), clickhouse.Named("bucket", uint32(bucket)), clickhouse.Named("buckets", uint32(buckets)),
+		sqlfile.Instant("since", r.since), clickhouse.Named("bucket", uint32(bucket)), clickhouse.Named("buckets", uint32(buckets)),
 		clickhouse.Named("limit", uint32(candidates)),
 	}, func(rows *sql.Rows) error {
 		var hash uint64
@@ -100,7 +101,7 @@ func (r *run) eventsTwice(ctx context.Context, bucket, buckets int) error {
 	}
 	var events uint64
 	err = r.query(ctx, "events_twice.sql", nil, []any{
-		millis("since", r.since), clickhouse.Named("hashes", hashes),
+		sqlfile.Instant("since", r.since), clickhouse.Named("hashes", hashes),
 		clickhouse.Named("seconds", uint32(repeatsWithin.Seconds())), clickhouse.Named("limit", uint32(listed)),
 	}, func(rows *sql.Rows) error {
 		var id string

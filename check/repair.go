@@ -207,7 +207,7 @@ type built struct{ plays, counts, reached uint64 }
 func (r *run) rebuild(ctx context.Context, table rollup, partition time.Time, target topk.Watermark) (built, error) {
 	var last built
 	args := append(partitionArgs(partition, clickhouse.Named("cap", uint64(rebuildCap))), watermarkArgs("srcs", "targets", target)...)
-	insert, err := render("rebuild.sql", table)
+	insert, err := statements.Render("rebuild.sql", table)
 	if err != nil {
 		return last, err
 	}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"database/sql"
 	"time"
+
+	"github.com/topk-charts/topk/internal/sqlfile"
 )
 
 // A retention is how long a table keeps rows, by its TTL.
@@ -36,7 +38,7 @@ func (r *run) checkRetention(ctx context.Context) error {
 		kept := Retained{Table: table.Table, Days: table.days}
 		limit := r.now.Add(-time.Duration(table.days)*24*time.Hour - overdue)
 		var oldest time.Time
-		if err := r.query(ctx, "retention.sql", table, []any{millis("limit", limit)}, func(rows *sql.Rows) error {
+		if err := r.query(ctx, "retention.sql", table, []any{sqlfile.Instant("limit", limit)}, func(rows *sql.Rows) error {
 			return rows.Scan(&kept.Overdue, &oldest)
 		}); err != nil {
 			return err

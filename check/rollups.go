@@ -13,6 +13,7 @@ import (
 	"github.com/ClickHouse/clickhouse-go/v2"
 
 	"github.com/topk-charts/topk"
+	"github.com/topk-charts/topk/internal/sqlfile"
 	"github.com/topk-charts/topk/internal/tablelock"
 )
 
@@ -208,7 +209,7 @@ func (r *run) details(ctx context.Context, table rollup, partition time.Time, di
 func (r *run) lag(ctx context.Context, table rollup, found *Rollup) error {
 	var beyond []uint32
 	for range catchesUp {
-		if err := r.query(ctx, "lag.sql", table, []any{millis("kept", r.now.Add(-kept))}, func(rows *sql.Rows) error {
+		if err := r.query(ctx, "lag.sql", table, []any{sqlfile.Instant("kept", r.now.Add(-kept))}, func(rows *sql.Rows) error {
 			var wait int64
 			if err := rows.Scan(&found.Behind, &wait, &beyond); err != nil {
 				return err

@@ -34,7 +34,7 @@ func (db *DB) Approx(ctx context.Context, q topk.ChartQuery) (topk.ApproxChart, 
 	if err != nil {
 		return topk.ApproxChart{}, err
 	}
-	sql, err := render("approx.sql", c)
+	sql, err := statements.Render("approx.sql", c)
 	if err != nil {
 		return topk.ApproxChart{}, err
 	}

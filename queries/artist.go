@@ -13,7 +13,7 @@ import (
 // Artist gives what the catalog knows of an artist, named as by the song that
 // was written last. ErrNotFound when it has no song of the artist.
 func (db *DB) Artist(ctx context.Context, artistID string) (topk.Artist, error) {
-	sql, err := render("artist.sql", nil)
+	sql, err := statements.Render("artist.sql", nil)
 	if err != nil {
 		return topk.Artist{}, err
 	}

@@ -16,7 +16,7 @@ import (
 
 // Songs gives the catalog's entries for the ids; unknown ids are left out.
 func (db *DB) Songs(ctx context.Context, ids []string) (map[string]topk.Song, error) {
-	sql, err := render("songs.sql", nil)
+	sql, err := statements.Render("songs.sql", nil)
 	if err != nil {
 		return nil, err
 	}
@@ -38,7 +38,7 @@ func (db *DB) Songs(ctx context.Context, ids []string) (map[string]topk.Song, er
 // songsOf gives the songs whose artist is every one of the ids: an artist's
 // songs for one id, none for several.
 func (db *DB) songsOf(ctx context.Context, artistIDs []string) ([]string, error) {
-	sql, err := render("artist_songs.sql", nil)
+	sql, err := statements.Render("artist_songs.sql", nil)
 	if err != nil {
 		return nil, err
 	}

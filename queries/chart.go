@@ -74,7 +74,7 @@ func (db *DB) chart(ctx context.Context, q topk.ChartQuery, listeners bool) (top
 	if c.After = q.After != nil; c.After {
 		args = append(args, clickhouse.Named("afterPlays", q.After.Plays), clickhouse.Named("afterSong", q.After.SongID))
 	}
-	sql, err := render("chart.sql", c)
+	sql, err := statements.Render("chart.sql", c)
 	if err != nil {
 		return topk.Chart{}, err
 	}
@@ -93,7 +93,7 @@ func (db *DB) blank(q topk.ChartQuery) topk.Chart {
 func (db *DB) SongPlays(ctx context.Context, songID string, windows []topk.Window, now time.Time) ([]uint64, error) {
 	counts := make([]uint64, len(windows))
 	c := clauses{Rollup: true, Songs: true}
-	sql, err := render("chart.sql", c)
+	sql, err := statements.Render("chart.sql", c)
 	if err != nil {
 		return nil, err
 	}
@@ -218,7 +218,7 @@ func (db *DB) Charts(ctx context.Context, dim topk.Dimension, w topk.Window, now
 	if dim == topk.DimGenre {
 		stored = topk.DimGlobal
 	}
-	sql, err := render("charts.sql", struct {
+	sql, err := statements.Render("charts.sql", struct {
 		Dim   topk.Dimension
 		Genre bool
 	}{stored, dim == topk.DimGenre})

@@ -10,6 +10,7 @@ import (
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 
 	"github.com/topk-charts/topk"
+	"github.com/topk-charts/topk/internal/sqlfile"
 )
 
 // A Closing is one close of all charts of a date: what its statements work on,
@@ -49,7 +50,7 @@ func (db *DB) CountCharts(ctx context.Context, c Closing, dim topk.Dimension) er
 		Dim   topk.Dimension
 		Genre bool
 	}{stored, dim == topk.DimGenre}
-	args := append(planOf(c.Span).args(), at("closedAt", c.ClosedAt), clickhouse.Named("chart", string(dim)),
+	args := append(planOf(c.Span).args(), sqlfile.Instant("closedAt", c.ClosedAt), clickhouse.Named("chart", string(dim)),
 		clickhouse.Named("dim", string(stored)), clickhouse.Named("k", uint32(topk.SnapshotSize)))
 	err := untilPrefix(ctx, func() error {
 		err := db.exec(ctx, "close_count.sql", choice, args)
@@ -116,7 +117,7 @@ func (db *DB) PublishCharts(ctx context.Context, c Closing, counted Counted) err
 func (c Closing) args() []any {
 	return []any{
 		clickhouse.Named("period", string(c.Period)), onDate("date", c.Span.Start),
-		onDate("previousDate", c.Period.Before(c.Span).Start), at("closedAt", c.ClosedAt),
+		onDate("previousDate", c.Period.Before(c.Span).Start), sqlfile.Instant("closedAt", c.ClosedAt),
 	}
 }
 
@@ -151,7 +152,7 @@ type CloseInputs struct {
 
 // CloseRuns gives the last of each step of every date, in no order.
 func (db *DB) CloseRuns(ctx context.Context) ([]CloseRun, error) {
-	sql, err := render("close_runs.sql", nil)
+	sql, err := statements.Render("close_runs.sql", nil)
 	if err != nil {
 		return nil, err
 	}
@@ -218,7 +219,7 @@ func (db *DB) FirstDay(ctx context.Context) (first time.Time, err error) {
 
 // exec runs a statement that answers nothing.
 func (db *DB) exec(ctx context.Context, file string, choice any, args []any) error {
-	sql, err := render(file, choice)
+	sql, err := statements.Render(file, choice)
 	if err != nil {
 		return err
 	}
@@ -227,7 +228,7 @@ func (db *DB) exec(ctx context.Context, file string, choice any, args []any) err
 
 // row reads the one row of a statement without clauses to choose.
 func (db *DB) row(ctx context.Context, file string, args []any, columns ...any) error {
-	sql, err := render(file, nil)
+	sql, err := statements.Render(file, nil)
 	if err != nil {
 		return err
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 
 	"github.com/topk-charts/topk"
+	"github.com/topk-charts/topk/internal/sqlfile"
 )
 
 // Closed gives a closed chart; date is the first day of its period, and revision
@@ -31,7 +32,7 @@ func (db *DB) Closed(ctx context.Context, f topk.Filter, p topk.Period, date tim
 	chart.Filter, chart.Window, chart.Span = f, window, span
 
 	args := append(closedArgs(p, f), onDate("date", date))
-	header, err := render("closed_chart.sql", nil)
+	header, err := statements.Render("closed_chart.sql", nil)
 	if err != nil {
 		return chart, err
 	}
@@ -48,11 +49,11 @@ func (db *DB) Closed(ctx context.Context, f topk.Filter, p topk.Period, date tim
 	}
 	chart.AsOf = chart.ClosedAt
 
-	entries, err := render("closed_entries.sql", nil)
+	entries, err := statements.Render("closed_entries.sql", nil)
 	if err != nil {
 		return chart, err
 	}
-	err = db.scan(ctx, entries, append(args, at("closedAt", chart.ClosedAt)), func(rows driver.Rows) error {
+	err = db.scan(ctx, entries, append(args, sqlfile.Instant("closedAt", chart.ClosedAt)), func(rows driver.Rows) error {
 		var rank uint16
 		var e topk.Entry
 		var c career
@@ -76,7 +77,7 @@ func (db *DB) ClosedDates(ctx context.Context, f topk.Filter, p topk.Period, bef
 	if !f.Eager() {
 		return dates, nil
 	}
-	sql, err := render("closed_dates.sql", struct{ Before bool }{!before.IsZero()})
+	sql, err := statements.Render("closed_dates.sql", struct{ Before bool }{!before.IsZero()})
 	if err != nil {
 		return nil, err
 	}
@@ -131,7 +132,7 @@ func (db *DB) SongRanks(ctx context.Context, songID string, f topk.Filter, p top
 }
 
 func (db *DB) places(ctx context.Context, songID string, ofChart bool, args []any) ([]topk.ChartPlace, error) {
-	sql, err := render("closed_places.sql", struct{ Chart bool }{ofChart})
+	sql, err := statements.Render("closed_places.sql", struct{ Chart bool }{ofChart})
 	if err != nil {
 		return nil, err
 	}

@@ -50,7 +50,7 @@ func (db *DB) comparison(ctx context.Context, q topk.ComparisonQuery) (topk.Comp
 		args = append(args, p.argsOf(fmt.Sprint(i))...)
 	}
 	args = append(args, clickhouse.Named("k", uint32(q.K)))
-	sql, err := render("compare.sql", struct {
+	sql, err := statements.Render("compare.sql", struct {
 		clauses
 		Sides [2]comparedSide
 	}{c, sides})

@@ -13,30 +13,19 @@ import (
 	"io"
 	"maps"
 	"net"
-	"strings"
 	"sync"
-	"text/template"
-	"time"
 
 	"github.com/ClickHouse/clickhouse-go/v2"
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 
 	"github.com/topk-charts/topk"
+	"github.com/topk-charts/topk/internal/sqlfile"
 )
 
 //go:embed *.sql
 var files embed.FS
 
-var statements = template.Must(template.ParseFS(files, "*.sql"))
-
-// render gives the text of a statement for a choice of clauses.
-func render(name string, choice any) (string, error) {
-	var b strings.Builder
-	if err := statements.ExecuteTemplate(&b, name, choice); err != nil {
-		return "", fmt.Errorf("render %s: %w", name, err)
-	}
-	return b.String(), nil
-}
+var statements = sqlfile.Parse(files)
 
 // DB asks the questions of the charts system. It is safe for concurrent use.
 type DB struct {
@@ -139,8 +128,3 @@ const (
 // 202 TOO_MANY_SIMULTANEOUS_QUERIES, 209 SOCKET_TIMEOUT, 210 NETWORK_ERROR,
 // 241 MEMORY_LIMIT_EXCEEDED (of the server).
 var unavailableCodes = map[int32]bool{159: true, 202: true, 209: true, 210: true, memoryLimitExceeded: true}
-
-// at writes an instant as a DateTime64(3, 'UTC') parameter.
-func at(name string, t time.Time) any {
-	return clickhouse.Named(name, t.UTC().Format("2006-01-02 15:04:05.000"))
-}

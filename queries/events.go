@@ -9,6 +9,7 @@ import (
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 
 	"github.com/topk-charts/topk"
+	"github.com/topk-charts/topk/internal/sqlfile"
 )
 
 // An Epoch is one topic that plays are or were read from.
@@ -122,7 +123,7 @@ func (db *DB) InLog(ctx context.Context, eventIDs []string, from, to time.Time) 
 	if len(eventIDs) == 0 || !from.Before(to) {
 		return found, nil
 	}
-	args := []any{clickhouse.Named("events", eventIDs), at("from", from), at("to", to)}
+	args := []any{clickhouse.Named("events", eventIDs), sqlfile.Instant("from", from), sqlfile.Instant("to", to)}
 	err := db.ask(ctx, "events_in_log.sql", nil, args, func(rows driver.Rows) error {
 		var id string
 		err := rows.Scan(&id)
@@ -146,7 +147,7 @@ func positionArgs(positions []topk.Position) []any {
 
 // ask renders a statement, runs it and hands each row to read.
 func (db *DB) ask(ctx context.Context, name string, choice any, args []any, read func(driver.Rows) error) error {
-	sql, err := render(name, choice)
+	sql, err := statements.Render(name, choice)
 	if err != nil {
 		return err
 	}

@@ -47,7 +47,7 @@ func (db *DB) history(ctx context.Context, q topk.HistoryQuery) ([]topk.HistoryP
 	step := q.Grain.Length()
 	args = append(args, p.args()...)
 	args = append(args, clickhouse.Named("song", q.SongID), clickhouse.Named("seconds", uint32(step.Seconds())))
-	sql, err := render("history.sql", c)
+	sql, err := statements.Render("history.sql", c)
 	if err != nil {
 		return nil, err
 	}

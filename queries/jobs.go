@@ -9,6 +9,7 @@ import (
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 
 	"github.com/topk-charts/topk"
+	"github.com/topk-charts/topk/internal/sqlfile"
 )
 
 // A JobRunFilter chooses runs of jobs. The zero value of a field chooses all.
@@ -34,7 +35,7 @@ func (db *DB) JobRuns(ctx context.Context, f JobRunFilter, limit int) ([]topk.Jo
 		args = append(args, clickhouse.Named("state", string(f.State)))
 	}
 	if choice.Since {
-		args = append(args, at("since", f.Since))
+		args = append(args, sqlfile.Instant("since", f.Since))
 	}
 	var runs []topk.JobRun
 	err := db.ask(ctx, "job_runs.sql", choice, args, func(rows driver.Rows) error {

@@ -92,7 +92,7 @@ type Changes struct {
 
 // Changes tells what Write would do.
 func (l *Load) Changes(ctx context.Context) (c Changes, err error) {
-	sql, err := render("load_count.sql", l.choice)
+	sql, err := statements.Render("load_count.sql", l.choice)
 	if err != nil {
 		return c, err
 	}
@@ -110,7 +110,7 @@ func (l *Load) Write(ctx context.Context) error { return l.exec(ctx, "load_write
 func (l *Load) Forget(ctx context.Context) error { return l.exec(ctx, "load_forget.sql") }
 
 func (l *Load) exec(ctx context.Context, name string) error {
-	sql, err := render(name, l.choice)
+	sql, err := statements.Render(name, l.choice)
 	if err != nil {
 		return err
 	}

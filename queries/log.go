@@ -14,6 +14,7 @@ import (
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 
 	"github.com/topk-charts/topk"
+	"github.com/topk-charts/topk/internal/sqlfile"
 )
 
 // A Play is one counted play of the log, as charts count it.
@@ -87,7 +88,7 @@ func (db *DB) Arrivals(ctx context.Context, pos LogPosition, limit int, read fun
 // heads gives the next offset to be written of every source, unless the log is
 // not that of a position.
 func (db *DB) heads(ctx context.Context, pos LogPosition) (topk.Watermark, error) {
-	sql, err := render("heads.sql", nil)
+	sql, err := statements.Render("heads.sql", nil)
 	if err != nil {
 		return nil, err
 	}
@@ -124,7 +125,7 @@ type span struct {
 
 // playsIn reads the counted plays of the spans, and tells which sources had any.
 func (db *DB) playsIn(ctx context.Context, spans []span, read func(Play) error) (found map[uint32]bool, err error) {
-	sql, err := render("arrivals.sql", spans)
+	sql, err := statements.Render("arrivals.sql", spans)
 	if err != nil {
 		return nil, err
 	}
@@ -147,7 +148,7 @@ func (db *DB) playsIn(ctx context.Context, spans []span, read func(Play) error) 
 // firstBeyond gives the first offset of a source, not below from, that has a
 // play.
 func (db *DB) firstBeyond(ctx context.Context, src uint32, from uint64) (first uint64, err error) {
-	sql, err := render("first_beyond.sql", nil)
+	sql, err := statements.Render("first_beyond.sql", nil)
 	if err != nil {
 		return 0, err
 	}
@@ -173,7 +174,7 @@ func (db *DB) onlyExpired(ctx context.Context, before, after topk.Watermark) err
 	if len(gone) == 0 {
 		return nil
 	}
-	sql, err := render("gone.sql", nil)
+	sql, err := statements.Render("gone.sql", nil)
 	if err != nil {
 		return err
 	}
@@ -199,7 +200,7 @@ func (db *DB) Leaving(ctx context.Context, span topk.Span, below topk.Watermark,
 	if len(below) == 0 {
 		return nil
 	}
-	sql, err := render("leaving.sql", nil)
+	sql, err := statements.Render("leaving.sql", nil)
 	if err != nil {
 		return err
 	}
@@ -209,7 +210,7 @@ func (db *DB) Leaving(ctx context.Context, span topk.Span, below topk.Watermark,
 		nexts[i] = below[src]
 	}
 	args := []any{
-		at("from", span.Start), at("to", span.End), at("atFrom", rawPlan(span).atFrom()),
+		sqlfile.Instant("from", span.Start), sqlfile.Instant("to", span.End), sqlfile.Instant("atFrom", rawPlan(span).atFrom()),
 		clickhouse.Named("sources", sources), clickhouse.Named("nexts", nexts),
 	}
 	var p Play
@@ -263,7 +264,7 @@ func (db *DB) Counts(ctx context.Context, dim topk.Dimension, windows []topk.Win
 		Windows []topk.Window
 		Sampled bool
 	}
-	sql, err := render("counts.sql", struct {
+	sql, err := statements.Render("counts.sql", struct {
 		songs
 		Thinned bool
 		Sample  songs
@@ -271,7 +272,7 @@ func (db *DB) Counts(ctx context.Context, dim topk.Dimension, windows []topk.Win
 	if err != nil {
 		return fail(err)
 	}
-	rewrites, err := render("rewrites.sql", nil)
+	rewrites, err := statements.Render("rewrites.sql", nil)
 	if err != nil {
 		return fail(err)
 	}
@@ -342,13 +343,13 @@ func (db *DB) countsArgs(dim topk.Dimension, windows []topk.Window, now time.Tim
 		p := planOf(w.At(now, db.calendar))
 		n := strconv.Itoa(i)
 		args = append(args,
-			at("from"+n, p.from), at("hourFrom"+n, p.hourFrom), at("dayFrom"+n, p.dayFrom),
-			at("dayTo"+n, p.dayTo), at("hourTo"+n, p.hourTo), at("to"+n, p.to))
+			sqlfile.Instant("from"+n, p.from), sqlfile.Instant("hourFrom"+n, p.hourFrom), sqlfile.Instant("dayFrom"+n, p.dayFrom),
+			sqlfile.Instant("dayTo"+n, p.dayTo), sqlfile.Instant("hourTo"+n, p.hourTo), sqlfile.Instant("to"+n, p.to))
 		if _, raw := p.oldestRaw(); raw && p.atFrom().Before(atFrom) {
 			atFrom = p.atFrom()
 		}
 	}
-	return append(args, at("atFrom", atFrom))
+	return append(args, sqlfile.Instant("atFrom", atFrom))
 }
 
 // The kinds of rows that counts.sql gives. A song, the totals and the floors of
@@ -383,7 +384,7 @@ func (pos *LogPosition) countsMark(kind uint8, source string, n uint64) error {
 // seconds, or all of them when it is 0. An entry appears a little later than it
 // was written.
 func (db *DB) Catalog(ctx context.Context, within time.Duration, read func(topk.Song) error) error {
-	sql, err := render("catalog.sql", nil)
+	sql, err := statements.Render("catalog.sql", nil)
 	if err != nil {
 		return err
 	}

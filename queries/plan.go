@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/topk-charts/topk"
+	"github.com/topk-charts/topk/internal/sqlfile"
 )
 
 // A plan splits a span of event time among the grains, so that every instant
@@ -61,9 +62,9 @@ func (p plan) args() []any { return p.argsOf("") }
 // argsOf binds the bounds of one of several plans of a statement.
 func (p plan) argsOf(suffix string) []any {
 	return []any{
-		at("from"+suffix, p.from), at("hourFrom"+suffix, p.hourFrom), at("dayFrom"+suffix, p.dayFrom),
-		at("dayTo"+suffix, p.dayTo), at("hourTo"+suffix, p.hourTo), at("to"+suffix, p.to),
-		at("atFrom"+suffix, p.atFrom()),
+		sqlfile.Instant("from"+suffix, p.from), sqlfile.Instant("hourFrom"+suffix, p.hourFrom), sqlfile.Instant("dayFrom"+suffix, p.dayFrom),
+		sqlfile.Instant("dayTo"+suffix, p.dayTo), sqlfile.Instant("hourTo"+suffix, p.hourTo), sqlfile.Instant("to"+suffix, p.to),
+		sqlfile.Instant("atFrom"+suffix, p.atFrom()),
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 
 	"github.com/topk-charts/topk"
+	"github.com/topk-charts/topk/internal/sqlfile"
 )
 
 const (
@@ -24,7 +25,7 @@ func (db *DB) Rejected(ctx context.Context, f topk.RejectedFilter, after topk.Re
 	c, args := rejectedClauses(f)
 	c.After = after != topk.RejectedCursor{}
 	if c.After {
-		args = append(args, at("afterAt", after.At), clickhouse.Named("afterSource", after.Source), clickhouse.Named("afterOffset", after.Offset))
+		args = append(args, sqlfile.Instant("afterAt", after.At), clickhouse.Named("afterSource", after.Source), clickhouse.Named("afterOffset", after.Offset))
 	}
 	var page topk.RejectedPage
 	var positions []topk.Position
@@ -136,10 +137,10 @@ type filterClauses struct {
 
 func rejectedClauses(f topk.RejectedFilter) (c filterClauses, args []any) {
 	if c.From = !f.From.IsZero(); c.From {
-		args = append(args, at("from", f.From))
+		args = append(args, sqlfile.Instant("from", f.From))
 	}
 	if c.To = !f.To.IsZero(); c.To {
-		args = append(args, at("to", f.To))
+		args = append(args, sqlfile.Instant("to", f.To))
 	}
 	if c.Reason = f.Reason != ""; c.Reason {
 		args = append(args, clickhouse.Named("reason", f.Reason))

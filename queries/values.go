@@ -18,7 +18,7 @@ const MaxValues = 100_000
 // order: region, genre, segment or device. A value that was never played before
 // appears a few seconds after its first play.
 func (db *DB) Values(ctx context.Context, dim topk.Dimension) ([]string, error) {
-	sql, err := render("values.sql", string(dim))
+	sql, err := statements.Render("values.sql", string(dim))
 	if err != nil {
 		return nil, err
 	}

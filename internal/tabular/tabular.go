@@ -9,7 +9,6 @@ import (
 	"database/sql"
 	"embed"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -17,21 +16,20 @@ import (
 	"os"
 	"path"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
-	"text/template"
 	"time"
 
 	"github.com/ClickHouse/clickhouse-go/v2"
 
 	"github.com/topk-charts/topk"
+	"github.com/topk-charts/topk/internal/sqlfile"
 )
 
 //go:embed *.sql
 var files embed.FS
 
-var statements = template.Must(template.Must(template.ParseFS(files, "*.sql")).Parse(Source))
+var statements = sqlfile.Parse(files, Source)
 
 // Source is the template "source", as a definition for text/template: the table
 // expression of a file, by its Kind.
@@ -338,63 +336,20 @@ func (l *Files) Columns(ctx context.Context, f File, format string) (map[string]
 }
 
 // query runs a statement of a file, and hands each row to read.
-func (l *Files) query(ctx context.Context, name string, choice any, args []any, read func(*sql.Rows) error) (err error) {
-	ctx, cancel := context.WithTimeout(ctx, statementTimeout)
-	defer cancel()
-	rows, err := l.rows(ctx, name, choice, args)
-	if err != nil {
-		return err
-	}
-	for rows.Next() {
-		if err := read(rows); err != nil {
-			return errors.Join(fmt.Errorf("%s: read row: %w", name, err), rows.Close())
-		}
-	}
-	if err := errors.Join(rows.Err(), rows.Close()); err != nil {
-		return fmt.Errorf("%s: %w", name, l.conceal(err))
-	}
-	return nil
+func (l *Files) query(ctx context.Context, name string, choice any, args []any, read func(*sql.Rows) error) error {
+	return l.conceal(statements.Query(ctx, l.DB, statementTimeout, name, choice, args, read))
 }
 
 func (l *Files) rows(ctx context.Context, name string, choice any, args []any) (*sql.Rows, error) {
-	var text strings.Builder
-	if err := statements.ExecuteTemplate(&text, name, choice); err != nil {
-		return nil, fmt.Errorf("render %s: %w", name, err)
+	text, err := statements.Render(name, choice)
+	if err != nil {
+		return nil, err
 	}
-	rows, err := l.DB.QueryContext(ctx, text.String(), args...)
+	rows, err := l.DB.QueryContext(ctx, text, args...)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, l.conceal(err))
 	}
 	return rows, nil
 }
 
-func (l *Files) conceal(err error) error { return Conceal(err, l.S3.Secret, l.S3.Token) }
-
-// A concealed error does not say what must not be told.
-type concealed struct {
-	text string
-	err  error
-}
-
-func (e concealed) Error() string { return e.text }
-func (e concealed) Unwrap() error { return e.err }
-
-// Conceal takes secrets out of an error's text: one of an HTTP client tells the
-// URL, and bound parameters are part of it.
-func Conceal(err error, secrets ...string) error {
-	if err == nil {
-		return nil
-	}
-	text := boundParameters.ReplaceAllString(err.Error(), "?…")
-	for _, secret := range secrets {
-		if secret != "" {
-			text = strings.ReplaceAll(text, secret, "…")
-		}
-	}
-	if text == err.Error() {
-		return err
-	}
-	return concealed{text, err}
-}
-
-var boundParameters = regexp.MustCompile(`\?[^\s"]*param_[^\s"]*`)
+func (l *Files) conceal(err error) error { return sqlfile.Conceal(err, l.S3.Secret, l.S3.Token) }
