@@ -50,7 +50,7 @@ func (b *backfill) finish(ctx context.Context, r *run) error {
 // A rollup's names in statements.
 type rollup struct{ Rollup, Key, Partition string }
 
-var rollups = []rollup{{"rollup_hour", "day", "toDate"}, {"rollup_day", "month", "toStartOfMonth"}}
+var rollups = []rollup{{"rollup_hour", "day", "toDate"}, {"rollup_day", "week", "toMonday"}}
 
 // append appends the old plays to the log from where it is, no faster than the
 // rollups count them, and waits until they have.

@@ -39,8 +39,9 @@ type system struct {
 	truth   *oracle.Oracle
 
 	mu   sync.Mutex
-	sent int // messages
-	next int // of eventIds
+	sent int           // messages
+	next int           // of eventIds
+	ago  time.Duration // that plays happened, besides
 }
 
 func newSystem(t *testing.T) *system {
@@ -127,6 +128,7 @@ func (s *system) send(n int) {
 		}
 		p := draw.Example(s.next % 500)
 		p.EventID = fmt.Sprint("e-", s.next)
+		p.Timestamp = p.Timestamp.Add(-s.ago)
 		// Not so old that the time it takes to send it would matter.
 		if oldest := now.Add(2*time.Hour - topk.DefaultRules().MaxAge); p.Timestamp.Before(oldest) {
 			p.Timestamp = oldest

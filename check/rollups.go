@@ -29,7 +29,7 @@ type rollup struct {
 
 var rollups = []rollup{
 	{Name: "rollup_hour", Key: "day", Grain: "toStartOfHour", next: func(p time.Time) time.Time { return p.AddDate(0, 0, 1) }},
-	{Name: "rollup_day", Key: "month", Grain: "toStartOfDay", next: func(p time.Time) time.Time { return p.AddDate(0, 1, 0) }},
+	{Name: "rollup_day", Key: "week", Grain: "toStartOfDay", next: func(p time.Time) time.Time { return p.AddDate(0, 0, 7) }},
 }
 
 const (

@@ -30,8 +30,8 @@ func TestCloseLooksWhenItIsTime(t *testing.T) {
 		}
 	}
 	must(migrations.Up(t.Context(), env.DSN, migrations.Wiring{Brokers: env.Brokers, Topic: env.Topic, Group: env.Topic, Rules: topk.DefaultRules()}))
-	must(env.ClickHouse.Exec(t.Context(), `INSERT INTO rollup_day (dim, val, songId, ts, plays, month)
-		VALUES ('global', '', 's1', '2026-01-06 00:00:00', 3, '2026-01-01')`))
+	must(env.ClickHouse.Exec(t.Context(), `INSERT INTO rollup_day (dim, val, songId, ts, plays, week)
+		VALUES ('global', '', 's1', '2026-01-06 00:00:00', 3, '2026-01-05')`))
 	db, err := queries.Open(env.DSN, topk.DefaultCalendar())
 	must(err)
 	defer func() { must(db.Close()) }()

@@ -170,7 +170,7 @@ type rollupFill struct{ Rollup, Grain, PartitionKey, Partition string }
 
 var rollupFills = map[string]rollupFill{
 	"rollup_hour_fill": {"rollup_hour", "toStartOfHour", "day", "toDate"},
-	"rollup_day_fill":  {"rollup_day", "toStartOfDay", "month", "toStartOfMonth"},
+	"rollup_day_fill":  {"rollup_day", "toStartOfDay", "week", "toMonday"},
 }
 
 func (w Wiring) text(l link, database string, epoch uint16) (string, error) {

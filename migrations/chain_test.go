@@ -28,11 +28,18 @@ type chain struct {
 
 func newChain(t *testing.T) *chain {
 	t.Helper()
+	c := unmigrated(t)
+	c.up()
+	return c
+}
+
+// unmigrated is a chain before there is anything.
+func unmigrated(t *testing.T) *chain {
+	t.Helper()
 	env := embeddedtest.New(t)
 	c := &chain{T: t, Env: env, wiring: migrations.Wiring{
 		Brokers: env.Brokers, Topic: env.Topic, Group: env.Topic, Rules: topk.DefaultRules(),
 	}}
-	c.up()
 	client, err := kgo.NewClient(kgo.SeedBrokers(env.Brokers...), kgo.DefaultProduceTopic(env.Topic),
 		kgo.RecordPartitioner(kgo.ManualPartitioner()))
 	if err != nil {
@@ -283,6 +290,55 @@ func TestUpMayBeRepeated(t *testing.T) {
 	c.up()
 	if after := c.value(tables); after != before {
 		t.Errorf("the schema is not the same:\n%s\n%s", before, after)
+	}
+}
+
+// Tables of an older schema are written anew with all that they hold, also by
+// steps that were killed when they were done; and what was rolled up goes on from
+// where it was.
+func TestUpKeepsWhatOldTablesHold(t *testing.T) {
+	c := unmigrated(t)
+	if err := migrations.UpTo(c.Context(), c.DSN, 24); err != nil {
+		t.Fatal(err)
+	}
+	insert := func(first, n int) {
+		c.exec(fmt.Sprintf(`
+			INSERT INTO plays (src, koff, at, ts, eventId, user, songId, artistId, country, region, duration, counted)
+			SELECT 0, number, now64(3), now64(3) - toIntervalMinute(number %% 600), toString(number), 1, 's' || toString(number %% 7), 'a', 'IN', 'IN', 1, true
+			FROM numbers(%d, %d)`, first, n))
+	}
+	insert(0, 1000)
+	for rollup, grain := range map[string]string{"rollup_hour": "toStartOfHour", "rollup_day": "toStartOfDay"} {
+		partition, of := "day", "toDate"
+		if rollup == "rollup_day" {
+			partition, of = "month", "toStartOfMonth"
+		}
+		c.exec(`INSERT INTO ` + rollup + ` (dim, val, songId, ts, plays, ` + partition + `)
+			SELECT 'global', '', songId, ` + grain + `(ts) AS start, count(), ` + of + `(now()) FROM plays GROUP BY songId, start`)
+		c.exec(`INSERT INTO ` + rollup + ` (dim, val, songId, ts, plays, wm, wmAt, ` + partition + `)
+			SELECT '_wm', '0', '', toDateTime(0, 'UTC'), 0, max(koff) + 1, max(at), ` + of + `(now()) FROM plays`)
+	}
+	const rows = "SELECT (count(), sum(cityHash64(*))) FROM plays"
+	before := c.value(rows)
+	c.up()
+	for _, step := range []int{25, 26, 27} {
+		if err := migrations.Killed(c.DSN, step); err != nil {
+			t.Fatal(err)
+		}
+		c.up()
+	}
+	if after := c.value(rows); after != before {
+		t.Errorf("the log holds %s, not %s", after, before)
+	}
+	insert(1000, 500)
+	for rollup, partition := range map[string]string{"rollup_hour": "day = toDate(now())", "rollup_day": "week >= toMonday(now() - INTERVAL 31 DAY)"} {
+		c.become("SELECT (max(wm), sum(plays), countIf(NOT ("+partition+"))) FROM "+rollup+" WHERE dim IN ('_wm', 'global')", "(1500,1500,0)")
+	}
+	if key := c.value("SELECT sorting_key FROM system.tables WHERE database = currentDatabase() AND name = 'plays'"); !strings.HasPrefix(key, "if(at > ") {
+		t.Errorf("the log is in the order of %s", key)
+	}
+	if n := c.value("SELECT countIf(week != toMonday(week)) FROM rollup_day"); n != "0" {
+		t.Errorf("%s rows of rollup_day are in partitions that do not begin on a Monday", n)
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io/fs"
 	"regexp"
+	"time"
 
 	"github.com/ClickHouse/clickhouse-go/v2"
 	"github.com/golang-migrate/migrate/v4"
@@ -49,7 +50,7 @@ func Up(ctx context.Context, url string, w Wiring) (err error) {
 			return fmt.Errorf("finish the switch of a replay: %w", err)
 		}
 	}
-	if err := steps(db, options.Auth.Database); err != nil {
+	if err := steps(ctx, db, options.Auth.Database); err != nil {
 		return fmt.Errorf("migrate schema: %w", err)
 	}
 	if begun, _, err := restoreBegun(ctx, db, options.Auth.Database); err != nil || begun {
@@ -85,6 +86,9 @@ func Rewire(ctx context.Context, url string, w Wiring) (rewired bool, err error)
 	return true, Up(ctx, url, w)
 }
 
+// statementTimeout bounds one statement. Some write a large table anew.
+const statementTimeout = 12 * time.Hour
+
 // open prepares to ask the database of the URL, which need not be there yet.
 func open(url string) (*sql.DB, *clickhouse.Options, error) {
 	options, err := clickhouse.ParseDSN(url)
@@ -94,6 +98,7 @@ func open(url string) (*sql.DB, *clickhouse.Options, error) {
 	if !plainName.MatchString(options.Auth.Database) {
 		return nil, nil, fmt.Errorf("ClickHouse URL: the path must name a database of letters, digits and _, not %q", options.Auth.Database)
 	}
+	options.ReadTimeout = statementTimeout
 	return clickhouse.OpenDB(options), options, nil
 }
 
@@ -120,29 +125,15 @@ func createDatabase(ctx context.Context, options *clickhouse.Options) (err error
 	return nil
 }
 
-// steps runs the numbered files that have not run yet.
-func steps(db *sql.DB, database string) error {
-	source, err := iofs.New(schema, "schema")
+// steps runs the numbered files that have not run yet. If there are any, plays
+// do not flow from then on, until the chain is wired: some make a table anew.
+func steps(ctx context.Context, db *sql.DB, database string) error {
+	m, left, err := stepsLeft(db, database)
 	if err != nil {
 		return err
 	}
-	driver, err := chmigrate.WithInstance(db, &chmigrate.Config{
-		DatabaseName:          database,
-		MigrationsTableEngine: "MergeTree",
-	})
-	if err != nil {
-		return err
-	}
-	m, err := migrate.NewWithInstance("schema", source, "clickhouse", driver)
-	if err != nil {
-		return err
-	}
-	// A step that was killed is left marked dirty. It is one statement that may
-	// be repeated: run it again.
-	if version, dirty, err := driver.Version(); err != nil {
-		return err
-	} else if dirty {
-		if err := m.Force(version - 1); err != nil {
+	if left {
+		if err := unwire(ctx, db, flow); err != nil {
 			return err
 		}
 	}
@@ -155,6 +146,45 @@ func steps(db *sql.DB, database string) error {
 	default:
 		return err
 	}
+}
+
+// stepsLeft tells whether there are numbered files that have not run yet.
+func stepsLeft(db *sql.DB, database string) (m *migrate.Migrate, left bool, err error) {
+	source, err := iofs.New(schema, "schema")
+	if err != nil {
+		return nil, false, err
+	}
+	driver, err := chmigrate.WithInstance(db, &chmigrate.Config{
+		DatabaseName:          database,
+		MigrationsTableEngine: "MergeTree",
+	})
+	if err != nil {
+		return nil, false, err
+	}
+	m, err = migrate.NewWithInstance("schema", source, "clickhouse", driver)
+	if err != nil {
+		return nil, false, err
+	}
+	version, dirty, err := driver.Version()
+	if err != nil {
+		return nil, false, err
+	}
+	// A step that was killed is left marked dirty. It is one statement that may
+	// be repeated: run it again.
+	if dirty {
+		version--
+		if err := m.Force(version); err != nil {
+			return nil, false, err
+		}
+	}
+	if version < 0 {
+		return m, true, nil
+	}
+	_, err = source.Next(uint(version))
+	if errors.Is(err, fs.ErrNotExist) { // the last one, or one that is not ours
+		return m, false, nil
+	}
+	return m, err == nil, err
 }
 
 // plainName is a database name that needs no quoting anywhere.

@@ -146,6 +146,13 @@ func (r *replay) prepare(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if carried { // unless by a version of topk with another schema
+		_, old, err := stepsLeft(r.besideDB, r.beside)
+		if err != nil {
+			return err
+		}
+		carried = !old
+	}
 	if carried {
 		err = r.carryBackfills(ctx)
 	} else {
@@ -182,10 +189,13 @@ func (r *replay) carry(ctx context.Context, live uint16) error {
 	if err := r.step("carry"); err != nil {
 		return err
 	}
+	if err := r.exec(ctx, r.besideDB, "DROP TABLE IF EXISTS carried SYNC"); err != nil {
+		return err
+	}
 	if err := unwire(ctx, r.besideDB, flow); err != nil {
 		return err
 	}
-	if err := steps(r.besideDB, r.beside); err != nil {
+	if err := steps(ctx, r.besideDB, r.beside); err != nil {
 		return err
 	}
 	args := []any{clickhouse.Named("sources", sources), clickhouse.Named("starts", offsets)}
@@ -465,7 +475,7 @@ func finishSwitch(ctx context.Context, db *sql.DB, live string, w Wiring, step f
 		return err
 	}
 	// The tables have the newest schema now, whatever the live one was.
-	if err := steps(db, live); err != nil {
+	if err := steps(ctx, db, live); err != nil {
 		return fmt.Errorf("migrate schema: %w", err)
 	}
 	if _, err := db.ExecContext(ctx, "INSERT INTO "+live+".rewrites (reason) VALUES ('replay')"); err != nil {

@@ -182,7 +182,7 @@ func TestReplayKilledAtEachStep(t *testing.T) {
 	total := 100
 	var names []string
 	for kill := 0; ; kill++ {
-		c.exec("INSERT INTO rollup_day (dim, val, songId, ts, plays, month) VALUES ('global', '', 's', now(), 1000, toStartOfMonth(today()))")
+		c.exec("INSERT INTO rollup_day (dim, val, songId, ts, plays, week) VALUES ('global', '', 's', now(), 1000, toMonday(today()))")
 		c.produce(2, c.events(fmt.Sprint("more-", kill), 5)...)
 		total += 5
 		step := 0
@@ -257,7 +257,7 @@ func TestReplayKeepsBackfills(t *testing.T) {
 		t.Errorf("backfilled plays: %s", got)
 	}
 	// Live plays that nobody has any more are still missed, whatever is older.
-	c.exec("INSERT INTO rollup_day (dim, val, songId, ts, plays, month) VALUES ('global', '', 's', today() - 200, 7, toStartOfMonth(today()))")
+	c.exec("INSERT INTO rollup_day (dim, val, songId, ts, plays, week) VALUES ('global', '', 's', today() - 200, 7, toMonday(today()))")
 	if err := c.replay(migrations.ReplayOptions{}); !errors.Is(err, topk.ErrInvalid) {
 		t.Fatalf("got %v", err)
 	}
@@ -268,7 +268,7 @@ func TestReplayKeepsHistory(t *testing.T) {
 	c := newChain(t)
 	c.produce(0, c.events("e", 10)...)
 	c.exact(10)
-	c.exec("INSERT INTO rollup_day (dim, val, songId, ts, plays, month) VALUES ('global', '', 's', today() - 200, 7, toStartOfMonth(today()))")
+	c.exec("INSERT INTO rollup_day (dim, val, songId, ts, plays, week) VALUES ('global', '', 's', today() - 200, 7, toMonday(today()))")
 	offsets := kadm.Offsets{}
 	offsets.AddOffset(c.Topic, 0, 1, -1)
 	if _, err := kadm.NewClient(c.kafka).DeleteRecords(t.Context(), offsets); err != nil {

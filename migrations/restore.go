@@ -71,7 +71,7 @@ type restore struct {
 }
 
 func (r restore) run(ctx context.Context, epochs []Epoch, load func(context.Context) error) error {
-	if err := steps(r.db, r.database); err != nil {
+	if err := steps(ctx, r.db, r.database); err != nil {
 		return fmt.Errorf("migrate schema: %w", err)
 	}
 	begun, done, err := restoreBegun(ctx, r.db, r.database)

@@ -30,10 +30,14 @@ func (db *DB) Approx(ctx context.Context, q topk.ChartQuery) (topk.ApproxChart, 
 	if err != nil {
 		return topk.ApproxChart{}, err
 	}
-	p, err := db.plan(ctx, chart.Span, c, q.Now)
-	if err != nil {
+	p := innerPlan(chart.Span)
+	if !c.Rollup {
+		p = rawPlan(chart.Span)
+	}
+	if err := db.keeps(ctx, p, c, q.Now); err != nil {
 		return topk.ApproxChart{}, err
 	}
+	c.Plan = p.grains()
 	sql, err := statements.Render("approx.sql", c)
 	if err != nil {
 		return topk.ApproxChart{}, err

@@ -1,16 +1,17 @@
 -- An estimate of the first entries of one chart, and the exact number of plays
--- of all songs. Counted from the same grains as chart.sql, with its templates;
--- but of the songs only so many as there are counters are kept, those with the
+-- of all songs. Counted from the same grains as chart.sql, with its templates,
+-- but of nothing that is to be taken off again: no such estimate can be. And
+-- of the songs only so many as there are counters are kept, those with the
 -- most plays: memory does not grow with the songs.
 WITH
-{{template "watermarks"}}
+{{template "watermarks" .Plan}}
 SELECT songId, estimate, error, total, toUInt32(0) AS src, toUInt64(0) AS next, false AS behind
 FROM
 (
     SELECT song.1 AS songId, song.2 AS estimate, song.3 AS error, total
     FROM
     (
-        SELECT approx_top_sum({counters:UInt32}, {counters:UInt32})(songId, n) AS songs, sum(n) AS total
+        SELECT approx_top_sum({counters:UInt32}, {counters:UInt32})(songId, toUInt64(n)) AS songs, toUInt64(sum(n)) AS total
         FROM
         (
             {{template "song counts" .}}

@@ -28,6 +28,7 @@ var errBehind = errors.New("the log was read before the rollups")
 
 // clauses is what chart.sql and approx.sql choose their clauses by.
 type clauses struct {
+	Plan      grains
 	Rollup    bool             // at most one stored term: rollups can be used
 	Stored    []topk.Dimension // terms that are stored per play; values v0, v1, …
 	Genres    bool             // only songs of all {genres}
@@ -65,10 +66,11 @@ func (db *DB) chart(ctx context.Context, q topk.ChartQuery, listeners bool) (top
 	if c.Listeners = listeners; listeners {
 		c.Rollup = false
 	}
-	p, err := db.plan(ctx, chart.Span, c, q.Now)
-	if err != nil {
+	p := c.planOf(chart.Span, q.Now)
+	if err := db.keeps(ctx, p, c, q.Now); err != nil {
 		return topk.Chart{}, err
 	}
+	c.Plan = p.grains()
 	args = append(args, p.args()...)
 	args = append(args, clickhouse.Named("k", uint32(q.K)))
 	if c.After = q.After != nil; c.After {
@@ -93,12 +95,13 @@ func (db *DB) blank(q topk.ChartQuery) topk.Chart {
 func (db *DB) SongPlays(ctx context.Context, songID string, windows []topk.Window, now time.Time) ([]uint64, error) {
 	counts := make([]uint64, len(windows))
 	c := clauses{Rollup: true, Songs: true}
-	sql, err := statements.Render("chart.sql", c)
-	if err != nil {
-		return nil, err
-	}
 	for i, w := range windows {
-		p, err := db.plan(ctx, w.At(now, db.calendar), c, now)
+		p := c.planOf(w.At(now, db.calendar), now)
+		if err := db.keeps(ctx, p, c, now); err != nil {
+			return nil, err
+		}
+		c.Plan = p.grains()
+		sql, err := statements.Render("chart.sql", c)
 		if err != nil {
 			return nil, err
 		}
@@ -149,33 +152,44 @@ func (db *DB) clausesOf(ctx context.Context, f topk.Filter) (clauses, []any, err
 	return c, args, nil
 }
 
-// plan splits the span by grain, or leaves it to the log alone, and refuses
-// what the log does not keep any more.
-func (db *DB) plan(ctx context.Context, s topk.Span, c clauses, now time.Time) (plan, error) {
-	p := planOf(s)
+// planOf splits a span among the grains that there are for the clauses.
+func (c clauses) planOf(s topk.Span, now time.Time) plan {
 	if !c.Rollup {
-		p = rawPlan(s)
+		return rawPlan(s)
 	}
-	kept := now.Add(-LogRetention)
-	if oldest, raw := p.oldestRaw(); !raw || !oldest.Before(kept) {
-		return p, nil
+	return planOf(s, now)
+}
+
+// keeps is ErrInvalid for a plan that needs what is not kept any more.
+func (db *DB) keeps(ctx context.Context, p plan, c clauses, now time.Time) error {
+	if oldest, raw := p.oldestRaw(); raw && oldest.Before(now.Add(-LogRetention)) {
+		first, err := db.FirstDay(ctx)
+		if err != nil {
+			return err
+		}
+		// Unless nothing was played before what the log keeps.
+		if !first.IsZero() && first.Before(now.Add(-LogRetention-MaxAhead)) {
+			message := "plays are kept one by one for 90 days; before that from and to must be whole hours"
+			switch {
+			case c.Listeners:
+				message = "listeners are known for 90 days: ask for a window that begins later, or for plays"
+			case !c.Rollup:
+				message = "plays are kept one by one for 90 days; before that a filter may have only one of region, segment, device, playlist and album"
+			}
+			return topk.FieldErrors{{Message: message}}
+		}
 	}
-	first, err := db.FirstDay(ctx)
-	if err != nil {
-		return plan{}, err
+	if oldest, hours := p.oldestHour(); hours && oldest.Before(now.Add(-HourRetention)) {
+		var first time.Time
+		if err := db.row(ctx, "first_week.sql", nil, &first); err != nil {
+			return fmt.Errorf("first week with plays: %w", err)
+		}
+		// Unless nothing was counted so long ago that it is gone by now.
+		if first.Unix() > 0 && first.Before(now.Add(-HourRetention+day)) {
+			return topk.FieldErrors{{Message: "plays are kept by hour for 400 days; before that from and to must be whole days"}}
+		}
 	}
-	// Nothing was played before what the log keeps: it is complete.
-	if first.IsZero() || !first.Before(kept.Add(-MaxAhead)) {
-		return p, nil
-	}
-	message := "plays are kept one by one for 90 days; before that from and to must be whole hours"
-	switch {
-	case c.Listeners:
-		message = "listeners are known for 90 days: ask for a window that begins later, or for plays"
-	case !c.Rollup:
-		message = "plays are kept one by one for 90 days; before that a filter may have only one of region, segment, device, playlist and album"
-	}
-	return plan{}, topk.FieldErrors{{Message: message}}
+	return nil
 }
 
 // entries runs chart.sql until it saw a prefix of the log, and puts what was
@@ -209,6 +223,13 @@ func (db *DB) entries(ctx context.Context, chart *topk.Chart, sql string, args [
 	return err
 }
 
+// counting is what charts.sql and close_count.sql choose their clauses by.
+type counting struct {
+	Plan  grains
+	Dim   topk.Dimension // as it is stored
+	Genre bool           // by the genres of the songs
+}
+
 // Charts computes the top topk.SnapshotSize of every value of one dimension
 // that has plays in the window, in one statement and of one prefix of the log.
 // The dimension is global, region, genre, segment or device. blank is the chart,
@@ -218,15 +239,13 @@ func (db *DB) Charts(ctx context.Context, dim topk.Dimension, w topk.Window, now
 	if dim == topk.DimGenre {
 		stored = topk.DimGlobal
 	}
-	sql, err := statements.Render("charts.sql", struct {
-		Dim   topk.Dimension
-		Genre bool
-	}{stored, dim == topk.DimGenre})
+	blank = topk.Chart{Window: w, AsOf: now.UTC().Truncate(time.Millisecond), Span: w.At(now, db.calendar)}
+	p := planOf(blank.Span, now)
+	sql, err := statements.Render("charts.sql", counting{p.grains(), stored, dim == topk.DimGenre})
 	if err != nil {
 		return nil, topk.Chart{}, err
 	}
-	blank = topk.Chart{Window: w, AsOf: now.UTC().Truncate(time.Millisecond), Span: w.At(now, db.calendar)}
-	args := append(planOf(blank.Span).args(),
+	args := append(p.args(),
 		clickhouse.Named("dim", string(stored)), clickhouse.Named("k", uint32(topk.SnapshotSize)))
 
 	var charts map[string]*topk.Chart

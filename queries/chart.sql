@@ -1,12 +1,13 @@
 -- The exact entries of one chart, or of the part of it beyond an entry: whole
 -- days from rollup_day, whole hours from rollup_hour, what is beyond their
--- watermarks and the edges of the window from the log. Rows with songId '' carry
--- the log's watermark.
+-- watermarks and the edges of the window from the log. Where an hour holds more
+-- than the window does, plays of the log are taken off it. Rows with songId ''
+-- carry the log's watermark.
 --
 -- A filter with two terms that are stored per play (say region and device) has
 -- no rollup and is counted from the log alone, and so are listeners.
 WITH
-{{template "watermarks"}}
+{{template "watermarks" .Plan}}
 SELECT songId, score, total, ahead, beyond, toUInt32(0) AS src, toUInt64(0) AS next, false AS behind
 FROM
 (
@@ -35,7 +36,7 @@ FROM ({{template "prefix"}})
 SETTINGS enable_shared_storage_snapshot_in_query = 1
 
 {{define "plays of songs"}}
-    SELECT songId, sum(n) AS score, score AS plays
+    SELECT songId, toUInt64(sum(n)) AS score, score AS plays
     FROM
     (
         {{template "song counts" .}}
@@ -44,12 +45,13 @@ SETTINGS enable_shared_storage_snapshot_in_query = 1
     WHERE {{template "of genres"}}
     {{- end}}
     GROUP BY songId
+    HAVING score > 0
 {{end}}
 
 {{define "listeners of songs"}}
     SELECT songId, uniqExact(user) AS score, count() AS plays
     FROM plays
-    PREWHERE {{template "edges"}}
+    PREWHERE {{template "edges" ""}}
     WHERE true {{template "terms" .}} {{template "songs" .}}
     {{- if .Genres}}
         AND {{template "of genres"}}
@@ -58,31 +60,32 @@ SETTINGS enable_shared_storage_snapshot_in_query = 1
 {{end}}
 
 {{define "song counts"}}
-    {{- if .Rollup}}
-        SELECT songId, plays AS n
+    {{- range $i, $grain := .Plan.Grains}}
+        {{- if $i}}
+
+        UNION ALL
+        {{end}}
+        {{- if eq $grain "days"}}
+        SELECT songId, toInt64(plays) AS n
         FROM rollup_day
-        WHERE dim = {dim:String} AND val = {val:String} AND {{template "days"}} {{template "songs" .}}
-
-        UNION ALL
-
-        SELECT songId, plays AS n
+        WHERE dim = {dim:String} AND val = {val:String} AND {{template "days" ""}} {{template "songs" $}}
+        {{- else if eq $grain "hours"}}
+        SELECT songId, toInt64(plays) AS n
         FROM rollup_hour
-        WHERE dim = {dim:String} AND val = {val:String} AND {{template "hours"}} {{template "songs" .}}
-
-        UNION ALL
-
-        SELECT songId, toUInt64(1) AS n
+        WHERE dim = {dim:String} AND val = {val:String} AND {{template "hours" ""}} {{template "songs" $}}
+        {{- else if eq $grain "tail"}}
+        SELECT songId, toInt64(1) AS n
         FROM plays
-        WHERE {{template "tail"}} {{template "terms" .}} {{template "songs" .}}
-
-        UNION ALL
-    {{end}}
+        WHERE {{template "tail" ""}} {{template "terms" $}} {{template "songs" $}}
+        {{- else}}
         -- A play that came late makes every row around it be looked at. Their
         -- times first: of most of them nothing else is read.
-        SELECT songId, toUInt64(1) AS n
+        SELECT songId, {{template "edge" ""}} AS n
         FROM plays
-        PREWHERE {{template "edges"}}
-        WHERE true {{template "terms" .}} {{template "songs" .}}
+        PREWHERE {{template "edges" ""}}
+        WHERE true {{template "terms" $}} {{template "songs" $}}
+        {{- end}}
+    {{- end}}
 {{end}}
 
 {{define "of genres"}}

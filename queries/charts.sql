@@ -5,7 +5,7 @@
 -- Genres are read off the counts per song, since a song's genres are the
 -- catalog's to say.
 WITH
-{{template "watermarks"}}
+{{template "watermarks" .Plan}}
 SELECT val, songId, plays, total, toUInt32(0) AS src, toUInt64(0) AS next, false AS behind
 FROM
 (
@@ -30,36 +30,39 @@ FROM ({{template "prefix"}})
 SETTINGS enable_shared_storage_snapshot_in_query = 1
 
 {{define "counts"}}
-    SELECT val, songId, sum(n) AS plays
+    SELECT val, songId, toUInt64(sum(n)) AS plays
     FROM
     (
-        SELECT val, songId, sum(plays) AS n
+    {{- range $i, $grain := .Plan.Grains}}
+        {{- if $i}}
+
+        UNION ALL
+        {{end}}
+        {{- if eq $grain "days"}}
+        SELECT val, songId, toInt64(sum(plays)) AS n
         FROM rollup_day
-        WHERE dim = {dim:String} AND {{template "days"}}
+        WHERE dim = {dim:String} AND {{template "days" ""}}
         GROUP BY val, songId
-
-        UNION ALL
-
-        SELECT val, songId, sum(plays) AS n
+        {{- else if eq $grain "hours"}}
+        SELECT val, songId, toInt64(sum(plays)) AS n
         FROM rollup_hour
-        WHERE dim = {dim:String} AND {{template "hours"}}
+        WHERE dim = {dim:String} AND {{template "hours" ""}}
         GROUP BY val, songId
-
-        UNION ALL
-
-        SELECT {{template "values" .}} AS val, songId, count() AS n
+        {{- else if eq $grain "tail"}}
+        SELECT {{template "values" $}} AS val, songId, toInt64(count()) AS n
         FROM plays
-        WHERE {{template "tail"}} AND counted
+        WHERE {{template "tail" ""}} AND counted
         GROUP BY val, songId
-
-        UNION ALL
-
-        SELECT {{template "values" .}} AS val, songId, count() AS n
+        {{- else}}
+        SELECT {{template "values" $}} AS val, songId, sum({{template "edge" ""}}) AS n
         FROM plays
-        WHERE {{template "edges"}} AND counted
+        WHERE {{template "edges" ""}} AND counted
         GROUP BY val, songId
+        {{- end}}
+    {{- end}}
     )
     GROUP BY val, songId
+    HAVING plays > 0
 {{end}}
 
 {{define "values"}}

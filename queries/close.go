@@ -46,11 +46,9 @@ func (db *DB) CountCharts(ctx context.Context, c Closing, dim topk.Dimension) er
 	if dim == topk.DimGenre {
 		stored = topk.DimGlobal
 	}
-	choice := struct {
-		Dim   topk.Dimension
-		Genre bool
-	}{stored, dim == topk.DimGenre}
-	args := append(planOf(c.Span).args(), sqlfile.Instant("closedAt", c.ClosedAt), clickhouse.Named("chart", string(dim)),
+	p := planOf(c.Span, c.ClosedAt)
+	choice := counting{p.grains(), stored, dim == topk.DimGenre}
+	args := append(p.args(), sqlfile.Instant("closedAt", c.ClosedAt), clickhouse.Named("chart", string(dim)),
 		clickhouse.Named("dim", string(stored)), clickhouse.Named("k", uint32(topk.SnapshotSize)))
 	err := untilPrefix(ctx, func() error {
 		err := db.exec(ctx, "close_count.sql", choice, args)

@@ -6,7 +6,7 @@
 -- after a second or two: a close comes right after a correction.
 INSERT INTO closing_counts (dim, val, closedAt, rank, songId, plays, totalPlays)
 WITH
-{{template "watermarks"}},
+{{template "watermarks" .Plan}},
     (SELECT throwIf(countIf(behind) > 0, 'behind') FROM ({{template "prefix"}})) AS torn
 SELECT
     {chart:String} AS dim, val, {closedAt:DateTime64(3, 'UTC')} AS closedAt,

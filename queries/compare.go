@@ -43,10 +43,12 @@ func (db *DB) comparison(ctx context.Context, q topk.ComparisonQuery) (topk.Comp
 		sides[1].Everyone, sides[1].Stored, sides[1].Rollup = true, nil, true
 	}
 	for i, span := range []topk.Span{window.Span, reference.Span} {
-		p, err := db.plan(ctx, span, sides[i].clauses, q.Now)
-		if err != nil {
+		p := sides[i].planOf(span, q.Now)
+		if err := db.keeps(ctx, p, sides[i].clauses, q.Now); err != nil {
 			return topk.Comparison{}, err
 		}
+		sides[i].Plan = p.grains()
+		c.Plan = c.Plan.or(sides[i].Plan)
 		args = append(args, p.argsOf(fmt.Sprint(i))...)
 	}
 	args = append(args, clickhouse.Named("k", uint32(q.K)))

@@ -6,7 +6,7 @@
 -- Songs that were not played in the window come last, and only for the totals,
 -- which every row has: the caller drops them.
 WITH
-{{template "watermarks"}}
+{{template "watermarks" .Plan}}
 SELECT
     songId, plays, reference, total, referenceTotal,
     if(referenceTotal = 0, 0, reference / referenceTotal * total) AS expected,
@@ -16,8 +16,8 @@ FROM
 (
     SELECT
         songId,
-        sumIf(n, side = 0) AS plays,
-        sumIf(n, side = 1) AS reference,
+        toUInt64(sumIf(n, side = 0)) AS plays,
+        toUInt64(sumIf(n, side = 1)) AS reference,
         sum(plays) OVER () AS total,
         sum(reference) OVER () AS referenceTotal
     FROM
@@ -45,32 +45,33 @@ FROM ({{template "prefix"}})
 SETTINGS enable_shared_storage_snapshot_in_query = 1
 
 {{define "side"}}
-        {{- if .Rollup}}
-        SELECT {{.N}} AS side, songId, sum(plays) AS n
-        FROM rollup_day
-        WHERE {{template "value" .}} AND {{template "days of" .N}} {{template "songs" .}}
-        GROUP BY songId
-
-        UNION ALL
-
-        SELECT {{.N}} AS side, songId, sum(plays) AS n
-        FROM rollup_hour
-        WHERE {{template "value" .}} AND {{template "hours of" .N}} {{template "songs" .}}
-        GROUP BY songId
-
-        UNION ALL
-
-        SELECT {{.N}} AS side, songId, count() AS n
-        FROM plays
-        WHERE has(news, src) AND at >= since AND {{template "tail of" .N}} {{template "terms" .}} {{template "songs" .}}
-        GROUP BY songId
+    {{- range $i, $grain := .Plan.Grains}}
+        {{- if $i}}
 
         UNION ALL
         {{end}}
-        SELECT {{.N}} AS side, songId, count() AS n
-        FROM plays
-        WHERE at >= {atFrom{{.N}}:DateTime64(3, 'UTC')} AND {{template "edges of" .N}} {{template "terms" .}} {{template "songs" .}}
+        {{- if eq $grain "days"}}
+        SELECT {{$.N}} AS side, songId, toInt64(sum(plays)) AS n
+        FROM rollup_day
+        WHERE {{template "value" $}} AND {{template "days" $.N}} {{template "songs" $}}
         GROUP BY songId
+        {{- else if eq $grain "hours"}}
+        SELECT {{$.N}} AS side, songId, toInt64(sum(plays)) AS n
+        FROM rollup_hour
+        WHERE {{template "value" $}} AND {{template "hours" $.N}} {{template "songs" $}}
+        GROUP BY songId
+        {{- else if eq $grain "tail"}}
+        SELECT {{$.N}} AS side, songId, toInt64(count()) AS n
+        FROM plays
+        WHERE {{template "tail" $.N}} {{template "terms" $}} {{template "songs" $}}
+        GROUP BY songId
+        {{- else}}
+        SELECT {{$.N}} AS side, songId, sum({{template "edge" $.N}}) AS n
+        FROM plays
+        WHERE {{template "edges" $.N}} {{template "terms" $}} {{template "songs" $}}
+        GROUP BY songId
+        {{- end}}
+    {{- end}}
 {{end}}
 
 {{define "value"}}

@@ -9,7 +9,7 @@
 --
 -- The kinds of rows are those of countsRow in log.go.
 WITH
-{{template "watermarks"}}
+{{template "watermarks" .Plan}}
 {{- if .Thinned}},
     -- Floors are guessed from a sample of the songs: any number would be right.
     (
@@ -47,7 +47,7 @@ FROM (SELECT arrayJoin(thinned) AS thin)
 
 UNION ALL
 
-SELECT 1 AS kind, p.val AS val, '' AS songId{{range $i, $w := .Windows}}, sum(p.n{{$i}}) AS n{{$i}}{{end}}
+SELECT 1 AS kind, p.val AS val, '' AS songId{{range $i, $w := .Windows}}, toUInt64(sum(p.n{{$i}})) AS n{{$i}}{{end}}
 FROM ({{template "plays in windows" .}}) AS p
 GROUP BY val
 
@@ -62,61 +62,39 @@ FROM
 SETTINGS enable_shared_storage_snapshot_in_query = 1
 
 {{define "songs in windows"}}
-    SELECT p.val AS val, p.songId AS songId{{range $i, $w := .Windows}}, sum(p.n{{$i}}) AS n{{$i}}{{end}}
+    SELECT p.val AS val, p.songId AS songId{{range $i, $w := .Windows}}, toUInt64(sum(p.n{{$i}})) AS n{{$i}}{{end}}
     FROM ({{template "plays in windows" .}}) AS p
     GROUP BY val, songId
+    HAVING false{{range $i, $w := .Windows}} OR n{{$i}} > 0{{end}}
 {{end}}
 
 {{define "plays in windows"}}
-        SELECT val, songId{{range $i, $w := .Windows}}, plays * ({{template "days of" $i}}) AS n{{$i}}{{end}}
+        SELECT val, songId{{range $i, $w := .Windows}}, toInt64(plays * ({{template "days" $i}})) AS n{{$i}}{{end}}
         FROM rollup_day
-        WHERE dim = {dim:String} AND (false{{range $i, $w := .Windows}} OR {{template "days of" $i}}{{end}})
+        WHERE dim = {dim:String} AND (false{{range $i, $w := .Windows}} OR {{template "days" $i}}{{end}})
             {{- template "sample" .}}
 
         UNION ALL
 
-        SELECT val, songId{{range $i, $w := .Windows}}, plays * ({{template "hours of" $i}}) AS n{{$i}}{{end}}
+        SELECT val, songId{{range $i, $w := .Windows}}, toInt64(plays * ({{template "hours" $i}})) AS n{{$i}}{{end}}
         FROM rollup_hour
-        WHERE dim = {dim:String} AND (false{{range $i, $w := .Windows}} OR {{template "hours of" $i}}{{end}})
+        WHERE dim = {dim:String} AND (false{{range $i, $w := .Windows}} OR {{template "hours" $i}}{{end}})
             {{- template "sample" .}}
 
         UNION ALL
 
-        SELECT {{template "values" .}} AS val, songId{{range $i, $w := .Windows}}, toUInt64({{template "tail of" $i}}) AS n{{$i}}{{end}}
+        SELECT {{template "values" .}} AS val, songId{{range $i, $w := .Windows}}, toInt64({{template "tail" $i}}) AS n{{$i}}{{end}}
         FROM plays
-        WHERE has(news, src) AND at >= since AND counted AND (false{{range $i, $w := .Windows}} OR {{template "tail of" $i}}{{end}})
+        WHERE has(news, src) AND at >= since AND counted AND (false{{range $i, $w := .Windows}} OR {{template "tail" $i}}{{end}})
             {{- template "sample" .}}
 
         UNION ALL
 
-        SELECT {{template "values" .}} AS val, songId{{range $i, $w := .Windows}}, toUInt64({{template "edges of" $i}}) AS n{{$i}}{{end}}
+        SELECT {{template "values" .}} AS val, songId{{range $i, $w := .Windows}}, {{template "edge" $i}} AS n{{$i}}{{end}}
         FROM plays
-        WHERE at >= {atFrom:DateTime64(3, 'UTC')} AND counted AND (false{{range $i, $w := .Windows}} OR {{template "edges of" $i}}{{end}})
+        WHERE counted AND (false{{range $i, $w := .Windows}} OR {{template "edges" $i}}{{end}})
             {{- template "sample" .}}
 {{end}}
-
-{{/* The rollups' times are compared as what they are, DateTime: their ranges are
-     of whole hours, or empty. As DateTime64 it takes several times as long. */}}
-{{define "days of" -}}
-    (ts >= {{template "second" (print "dayFrom" .)}} AND ts < {{template "second" (print "dayTo" .)}})
-{{- end}}
-
-{{define "hours of" -}}
-    (ts >= {{template "second" (print "hourFrom" .)}} AND ts < {{template "second" (print "dayFrom" .)}}
-         OR ts >= {{template "second" (print "dayTo" .)}} AND ts < {{template "second" (print "hourTo" .)}})
-{{- end}}
-
-{{define "second"}}toDateTime({{"{"}}{{.}}:DateTime64(3, 'UTC')}, 'UTC'){{end}}
-
-{{define "edges of" -}}
-    (ts >= {from{{.}}:DateTime64(3, 'UTC')} AND ts < {hourFrom{{.}}:DateTime64(3, 'UTC')}
-         OR ts >= {hourTo{{.}}:DateTime64(3, 'UTC')} AND ts < {to{{.}}:DateTime64(3, 'UTC')})
-{{- end}}
-
-{{define "tail of" -}}
-    (ts >= {hourFrom{{.}}:DateTime64(3, 'UTC')} AND ts < {hourTo{{.}}:DateTime64(3, 'UTC')}
-         AND koff >= if(ts >= {dayFrom{{.}}:DateTime64(3, 'UTC')} AND ts < {dayTo{{.}}:DateTime64(3, 'UTC')}, dayDone[src], hourDone[src]))
-{{- end}}
 
 {{define "sample"}}
     {{- if .Sampled}}

@@ -37,13 +37,14 @@ func (db *DB) history(ctx context.Context, q topk.HistoryQuery) ([]topk.HistoryP
 	if end := topk.AllTime.At(q.Now, db.calendar).End; end.Before(counted.End) {
 		counted.End = end
 	}
-	p, err := db.plan(ctx, counted, c, q.Now)
-	if err != nil {
-		return nil, err
-	}
+	p := c.planOf(counted, q.Now)
 	if q.Grain == topk.HourGrain {
 		p.dayFrom, p.dayTo = p.hourTo, p.hourTo
 	}
+	if err := db.keeps(ctx, p, c, q.Now); err != nil {
+		return nil, err
+	}
+	c.Plan = p.grains()
 	step := q.Grain.Length()
 	args = append(args, p.args()...)
 	args = append(args, clickhouse.Named("song", q.SongID), clickhouse.Named("seconds", uint32(step.Seconds())))

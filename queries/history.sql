@@ -2,36 +2,37 @@
 -- {from}. Composed as in chart.sql, except that the plan has no days when steps
 -- are hours. Rows of step -1 carry the log's watermark.
 WITH
-{{template "watermarks"}}
-SELECT step, sum(n) AS plays, toUInt32(0) AS src, toUInt64(0) AS next, false AS behind
+{{template "watermarks" .Plan}}
+SELECT step, toUInt64(sum(n)) AS plays, toUInt32(0) AS src, toUInt64(0) AS next, false AS behind
 FROM
 (
-    {{- if .Rollup}}
-    SELECT {{template "step"}} AS step, sum(plays) AS n
-    FROM rollup_day
-    WHERE dim = {dim:String} AND val = {val:String} AND songId = {song:String} AND {{template "days"}} {{template "songs" .}}
-    GROUP BY step
-
-    UNION ALL
-
-    SELECT {{template "step"}} AS step, sum(plays) AS n
-    FROM rollup_hour
-    WHERE dim = {dim:String} AND val = {val:String} AND songId = {song:String} AND {{template "hours"}} {{template "songs" .}}
-    GROUP BY step
-
-    UNION ALL
-
-    SELECT {{template "step"}} AS step, count() AS n
-    FROM plays
-    WHERE songId = {song:String} AND {{template "tail"}} {{template "terms" .}} {{template "songs" .}}
-    GROUP BY step
+    {{- range $i, $grain := .Plan.Grains}}
+    {{- if $i}}
 
     UNION ALL
     {{end}}
-    SELECT {{template "step"}} AS step, count() AS n
-    FROM plays
-    WHERE songId = {song:String} AND {{template "edges"}} {{template "terms" .}} {{template "songs" .}}
+    {{- if eq $grain "days"}}
+    SELECT {{template "step"}} AS step, toInt64(sum(plays)) AS n
+    FROM rollup_day
+    WHERE dim = {dim:String} AND val = {val:String} AND songId = {song:String} AND {{template "days" ""}} {{template "songs" $}}
     GROUP BY step
+    {{- else if eq $grain "hours"}}
+    SELECT {{template "step"}} AS step, toInt64(sum(plays)) AS n
+    FROM rollup_hour
+    WHERE dim = {dim:String} AND val = {val:String} AND songId = {song:String} AND {{template "hours" ""}} {{template "songs" $}}
+    GROUP BY step
+    {{- else if eq $grain "tail"}}
+    SELECT {{template "step"}} AS step, toInt64(count()) AS n
+    FROM plays
+    WHERE songId = {song:String} AND {{template "tail" ""}} {{template "terms" $}} {{template "songs" $}}
+    GROUP BY step
+    {{- else}}
+    SELECT {{template "step"}} AS step, sum({{template "edge" ""}}) AS n
+    FROM plays
+    WHERE songId = {song:String} AND {{template "edges" ""}} {{template "terms" $}} {{template "songs" $}}
+    GROUP BY step
+    {{- end}}
+    {{- end}}
 )
 {{- if .Genres}}
 WHERE hasAll(dictGetOrDefault(song_catalog, 'genres', {song:String}, emptyArrayString()), {genres:Array(String)})

@@ -40,7 +40,7 @@ func TestLimits(t *testing.T) {
 		return db
 	}
 	rows, memory := open(queries.Limits{Rows: 20_000}), open(queries.Limits{Memory: 1 << 20})
-	hours, err := topk.Between(now.Truncate(time.Hour).Add(-100*time.Hour), now.Truncate(time.Hour))
+	hours, err := topk.Between(now.Truncate(time.Hour).Add(-168*time.Hour), now.Truncate(time.Hour).Add(time.Hour))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -54,8 +54,8 @@ func TestLimits(t *testing.T) {
 		refused []string // what the refusal says
 	}{
 		"of a rollup":             {rows, chart, topk.NewFilter(country), nil},
-		"of the log":              {rows, chart, joined, []string{"about 30000 rows", "of the 20000", "at most 2 days", "only one of region"}},
-		"listeners":               {rows, listeners, topk.Filter{}, []string{"about 30000 rows", "at most 2 days", "plays instead of listeners"}},
+		"of the log":              {rows, chart, joined, []string{"about 30000 rows", "of the 20000", "at most 4 days", "only one of region"}},
+		"listeners":               {rows, listeners, topk.Filter{}, []string{"about 30000 rows", "at most 4 days", "plays instead of listeners"}},
 		"without limits":          {c.db, chart, joined, nil},
 		"with little memory":      {memory, chart, topk.Filter{}, []string{"1 MiB", "a shorter window", "mode=approx"}},
 		"listeners, of no memory": {memory, listeners, topk.Filter{}, []string{"1 MiB", "plays instead of listeners"}},

@@ -210,7 +210,7 @@ func (db *DB) Leaving(ctx context.Context, span topk.Span, below topk.Watermark,
 		nexts[i] = below[src]
 	}
 	args := []any{
-		sqlfile.Instant("from", span.Start), sqlfile.Instant("to", span.End), sqlfile.Instant("atFrom", rawPlan(span).atFrom()),
+		sqlfile.Instant("from", span.Start), sqlfile.Instant("to", span.End), sqlfile.Instant("atFrom", cameAfter(span.Start, true)),
 		clickhouse.Named("sources", sources), clickhouse.Named("nexts", nexts),
 	}
 	var p Play
@@ -266,9 +266,10 @@ func (db *DB) Counts(ctx context.Context, dim topk.Dimension, windows []topk.Win
 	}
 	sql, err := statements.Render("counts.sql", struct {
 		songs
+		Plan    grains
 		Thinned bool
 		Sample  songs
-	}{songs{dim, windows, false}, dim != topk.DimGlobal, songs{dim, windows, true}})
+	}{songs{dim, windows, false}, grains{Days: true, Hours: true, Edges: true}, dim != topk.DimGlobal, songs{dim, windows, true}})
 	if err != nil {
 		return fail(err)
 	}
@@ -338,18 +339,10 @@ func (db *DB) countsArgs(dim topk.Dimension, windows []topk.Window, now time.Tim
 		clickhouse.Named("many", uint32(t.many/t.sample)), clickhouse.Named("kept", uint32(t.kept/t.sample)),
 		clickhouse.Named("sample", uint32(t.sample)),
 	}
-	atFrom := now
 	for i, w := range windows {
-		p := planOf(w.At(now, db.calendar))
-		n := strconv.Itoa(i)
-		args = append(args,
-			sqlfile.Instant("from"+n, p.from), sqlfile.Instant("hourFrom"+n, p.hourFrom), sqlfile.Instant("dayFrom"+n, p.dayFrom),
-			sqlfile.Instant("dayTo"+n, p.dayTo), sqlfile.Instant("hourTo"+n, p.hourTo), sqlfile.Instant("to"+n, p.to))
-		if _, raw := p.oldestRaw(); raw && p.atFrom().Before(atFrom) {
-			atFrom = p.atFrom()
-		}
+		args = append(args, planOf(w.At(now, db.calendar), now).argsOf(strconv.Itoa(i))...)
 	}
-	return append(args, sqlfile.Instant("atFrom", atFrom))
+	return args
 }
 
 // The kinds of rows that counts.sql gives. A song, the totals and the floors of

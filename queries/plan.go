@@ -3,30 +3,60 @@ package queries
 import (
 	"time"
 
+	"github.com/ClickHouse/clickhouse-go/v2"
+
 	"github.com/topk-charts/topk"
 	"github.com/topk-charts/topk/internal/sqlfile"
 )
 
-// A plan splits a span of event time among the grains, so that every instant
-// is counted by exactly one of them and as few rows as possible are read:
+// A plan splits a span of event time among the grains, so that as few rows as
+// possible are read:
 //
 //	from ──raw──▶ hourFrom ──hours──▶ dayFrom ──days──▶ dayTo ──hours──▶ hourTo ──raw──▶ to
 //
-// The bounds never decrease from left to right. Where a span holds no whole
-// hour or day, the grain's bounds meet and it reads nothing.
+// What lies between two bounds counts, and counts negatively where the second
+// is the earlier one. Wherever the inner bounds are, the sum is then the span: an
+// hour may hold more than the span does, and what is too much is taken off it
+// again. hourFrom <= dayFrom <= dayTo <= hourTo; where a span holds no whole hour
+// or day, the grain's bounds meet and it reads nothing.
 type plan struct {
 	from, hourFrom, dayFrom, dayTo, hourTo, to time.Time
 }
 
 const day = 24 * time.Hour
 
-func planOf(s topk.Span) plan {
-	p := plan{from: s.Start, to: s.End}
-	p.hourFrom, p.hourTo = ceil(s.Start, time.Hour), s.End.Truncate(time.Hour)
-	if !p.hourFrom.Before(p.hourTo) {
-		p.hourFrom, p.dayFrom, p.dayTo, p.hourTo = p.to, p.to, p.to, p.to
-		return p
+// planOf puts the bounds of the hours where, by now, the least has happened
+// between them and the span's own: of an hour that is under way, that is its end.
+func planOf(s topk.Span, now time.Time) plan {
+	happened := func(from, to time.Time) time.Duration { return earlier(to, now).Sub(earlier(from, now)) }
+	nearest := func(t time.Time) time.Time {
+		down, up := t.Truncate(time.Hour), ceil(t, time.Hour)
+		if happened(down, t) <= happened(t, up) {
+			return down
+		}
+		return up
 	}
+	from, to := nearest(s.Start), nearest(s.End)
+	raw := happened(earlier(s.Start, from), later(s.Start, from)) + happened(earlier(s.End, to), later(s.End, to))
+	if !from.Before(to) || raw >= happened(s.Start, s.End) {
+		return innerPlan(s)
+	}
+	return withDays(plan{from: s.Start, hourFrom: from, hourTo: to, to: s.End})
+}
+
+// innerPlan takes nothing off: it is of the hours that lie wholly in the span.
+func innerPlan(s topk.Span) plan {
+	p := plan{from: s.Start, hourFrom: ceil(s.Start, time.Hour), hourTo: s.End.Truncate(time.Hour), to: s.End}
+	if !p.hourFrom.Before(p.hourTo) {
+		return rawPlan(s)
+	}
+	return withDays(p)
+}
+
+// rawPlan counts the whole span from the log.
+func rawPlan(s topk.Span) plan { return plan{s.Start, s.End, s.End, s.End, s.End, s.End} }
+
+func withDays(p plan) plan {
 	p.dayFrom, p.dayTo = ceil(p.hourFrom, day), p.hourTo.Truncate(day)
 	if !p.dayFrom.Before(p.dayTo) {
 		p.dayFrom, p.dayTo = p.hourTo, p.hourTo
@@ -42,18 +72,74 @@ func ceil(t time.Time, d time.Duration) time.Time {
 	return t
 }
 
-// rawPlan counts the whole span from the log.
-func rawPlan(s topk.Span) plan { return plan{s.Start, s.End, s.End, s.End, s.End, s.End} }
+func earlier(a, b time.Time) time.Time {
+	if b.Before(a) {
+		return b
+	}
+	return a
+}
+
+func later(a, b time.Time) time.Time {
+	if b.After(a) {
+		return b
+	}
+	return a
+}
+
+// grains are those of which a plan reads something, as statements choose their
+// clauses by them.
+type grains struct{ Days, Hours, Edges bool }
+
+func (p plan) grains() grains {
+	_, days := p.oldestDay()
+	_, hours := p.oldestHour()
+	_, edges := p.oldestRaw()
+	return grains{days, hours, edges}
+}
+
+func (g grains) or(other grains) grains {
+	return grains{g.Days || other.Days, g.Hours || other.Hours, g.Edges || other.Edges}
+}
+
+// Grains lists what is read. What the rollups have not counted yet is their
+// tail.
+func (g grains) Grains() (names []string) {
+	for _, grain := range []struct {
+		name string
+		read bool
+	}{{"days", g.Days}, {"hours", g.Hours}, {"tail", g.Days || g.Hours}, {"edges", g.Edges}} {
+		if grain.read {
+			names = append(names, grain.name)
+		}
+	}
+	return names
+}
 
 // oldestRaw is the oldest instant that is counted from the log, if there is any.
 func (p plan) oldestRaw() (oldest time.Time, raw bool) {
 	switch {
-	case p.from.Before(p.hourFrom):
-		return p.from, true
-	case p.hourTo.Before(p.to):
-		return p.hourTo, true
+	case !p.from.Equal(p.hourFrom):
+		return earlier(p.from, p.hourFrom), true
+	case !p.hourTo.Equal(p.to):
+		return earlier(p.hourTo, p.to), true
 	}
 	return time.Time{}, false
+}
+
+// oldestHour is the oldest hour that is counted by the hour, if there is any.
+func (p plan) oldestHour() (oldest time.Time, hours bool) {
+	switch {
+	case p.hourFrom.Before(p.dayFrom):
+		return p.hourFrom, true
+	case p.dayTo.Before(p.hourTo):
+		return p.dayTo, true
+	}
+	return time.Time{}, false
+}
+
+// oldestDay is the oldest day that is counted by the day, if there is any.
+func (p plan) oldestDay() (oldest time.Time, days bool) {
+	return p.dayFrom, p.dayFrom.Before(p.dayTo)
 }
 
 // args binds the plan's bounds.
@@ -61,17 +147,26 @@ func (p plan) args() []any { return p.argsOf("") }
 
 // argsOf binds the bounds of one of several plans of a statement.
 func (p plan) argsOf(suffix string) []any {
+	week := cameAfter(p.oldestDay())
+	week = week.Add(-day * time.Duration((week.Weekday()+6)%7)) // its Monday
 	return []any{
 		sqlfile.Instant("from"+suffix, p.from), sqlfile.Instant("hourFrom"+suffix, p.hourFrom), sqlfile.Instant("dayFrom"+suffix, p.dayFrom),
 		sqlfile.Instant("dayTo"+suffix, p.dayTo), sqlfile.Instant("hourTo"+suffix, p.hourTo), sqlfile.Instant("to"+suffix, p.to),
-		sqlfile.Instant("atFrom"+suffix, p.atFrom()),
+		sqlfile.Instant("atFrom"+suffix, cameAfter(p.oldestRaw())),
+		date("insertedFrom"+suffix, cameAfter(p.oldestHour())), date("weekFrom"+suffix, week),
 	}
 }
 
-// atFrom bounds from below when a play of the raw edges can have come in.
-func (p plan) atFrom() time.Time {
-	if oldest, raw := p.oldestRaw(); raw && oldest.Unix() > int64(MaxAhead.Seconds()) {
-		return oldest.Add(-MaxAhead)
+// date binds a day as a Date parameter; there are none before 1970.
+func date(name string, t time.Time) any {
+	return clickhouse.Named(name, later(t, time.Unix(0, 0)).UTC().Format(time.DateOnly))
+}
+
+// cameAfter bounds from below when plays that happened at an instant or later
+// can have come in: some clocks are ahead.
+func cameAfter(oldest time.Time, there bool) time.Time {
+	if !there {
+		return time.Unix(0, 0)
 	}
-	return time.UnixMilli(0)
+	return later(oldest.Add(-MaxAhead), time.Unix(0, 0)).UTC()
 }

@@ -194,7 +194,7 @@ func (s *siege) replay(*rand.Rand) {
 func (s *siege) repair(r *rand.Rand) {
 	s.awaitRead()
 	rollup := []string{"rollup_hour", "rollup_day"}[r.IntN(2)]
-	partition := map[string]string{"rollup_hour": "day", "rollup_day": "month"}[rollup]
+	partition := map[string]string{"rollup_hour": "day", "rollup_day": "week"}[rollup]
 	s.value(fmt.Sprintf("INSERT INTO %[1]s (dim, val, songId, ts, plays, %[2]s) SELECT dim, val, songId, ts, plays, %[2]s FROM %[1]s WHERE dim != '_wm' ORDER BY sipHash64(songId, %[3]d) LIMIT %[4]d",
 		rollup, partition, r.Int32(), 1+r.IntN(20)))
 	if out, err := s.check(); err == nil || !strings.Contains(out, rollup) {

@@ -1,0 +1,23 @@
+-- rollup_day by the week of insertion. A partition has all days of a value side
+-- by side, so a day is read with all others of its partition: with a month's
+-- before. For ever, so not by the day: there would be too many.
+--
+-- Repeatable, whichever column is there.
+CREATE OR REPLACE TABLE rollup_day
+(
+    dim    LowCardinality(String),
+    val    String,
+    songId String,
+    ts     DateTime('UTC'),
+    plays  SimpleAggregateFunction(sum, UInt64),
+    wm     SimpleAggregateFunction(max, UInt64),
+    wmAt   SimpleAggregateFunction(max, DateTime64(3, 'UTC')),
+    week   Date, -- of insertion, its Monday
+
+    INDEX ts_range ts TYPE minmax GRANULARITY 1
+)
+ENGINE = AggregatingMergeTree
+PARTITION BY week
+ORDER BY (dim, val, songId, ts)
+AS SELECT dim, val, songId, ts, plays, wm, wmAt, toMonday(COLUMNS('^(month|week)$')) AS week
+FROM rollup_day
