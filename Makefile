@@ -64,7 +64,7 @@ test: engines kafka schemathesis ## Run every test, with the race detector
 
 .PHONY: test-faults
 test-faults: engines kafka ## Kill processes at random and count (KILLS, SEED to repeat a run)
-	go test -count 1 -timeout 2h -run '^Test(Faults|Outage|Consumer|Metamorphic)' -v ./cmd/topk \
+	go test -count 1 -timeout 2h -run '^Test(Faults|Outage|Consumer|Metamorphic|JobsSurviveKills)' -v ./cmd/topk \
 		-faults.kills=$(KILLS) -faults.outage=$(OUTAGE) -faults.steps=$(STEPS) -faults.seed=$(SEED)
 
 .PHONY: simulate-refresher

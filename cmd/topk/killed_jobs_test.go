@@ -42,7 +42,8 @@ type killedJobs struct {
 	first time.Time // day with plays
 }
 
-// killed runs a command until it ends well, after so many kills.
+// killed runs a command until it ends well, after so many kills: early ones
+// first, since a run that gets far leaves little to the next.
 func (j *killedJobs) killed(s *system, env []string, longest time.Duration, args ...string) {
 	j.Helper()
 	kills := max(1, *faultKills/12)
@@ -56,7 +57,7 @@ func (j *killedJobs) killed(s *system, env []string, longest time.Duration, args
 		}
 		ended := make(chan error, 1)
 		go func() { ended <- command.Wait() }()
-		after := time.Duration(j.Int64N(int64(longest)))
+		after := time.Duration(j.Int64N(int64(longest) * int64(kill+1) / int64(kills+1)))
 		if kill >= kills {
 			after = 5 * time.Minute
 		}
