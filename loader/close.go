@@ -214,9 +214,10 @@ func (w *walk) dates(kind topk.Period) []*date {
 			d = &date{}
 			known[start] = d
 		}
-		if r.Step == queries.CloseBegan {
+		switch r.Step {
+		case queries.CloseBegan:
 			d.began = r.ClosedAt
-		} else {
+		case queries.CloseDone:
 			d.done = r
 		}
 	}
@@ -252,7 +253,7 @@ func (w *walk) due(d *date) (bool, error) {
 	if !looked.Before(d.span.End.Add(w.Horizon)) || w.now.Before(looked.Add(pause)) {
 		return false, nil
 	}
-	now := w.instant(time.Time{})
+	now := w.instant()
 	inputs, err := w.readInputs()
 	if err != nil {
 		return false, err
@@ -290,9 +291,9 @@ func (w *walk) readInputs() (queries.CloseInputs, error) {
 
 // instant is the time, but later than any that was used: the clocks of machines
 // differ, and the order of revisions and runs must not.
-func (w *walk) instant(used time.Time) time.Time {
+func (w *walk) instant() time.Time {
 	now := w.Clock().UTC().Truncate(time.Millisecond)
-	if w.last = latest(w.last, used); !now.After(w.last) {
+	if !now.After(w.last) {
 		now = w.last.Add(time.Millisecond)
 	}
 	w.last = now
@@ -314,14 +315,14 @@ func (w *walk) close(d *date, behind, total int64) error {
 	var counted queries.Counted
 	var first, again uint64
 	c := queries.Closing{Period: d.period, Span: d.span}
-	do("begin", func() error {
-		used, err := w.DB.LastClosedAt(w.ctx, d.period, d.span.Start)
-		if err != nil {
+	do("begin", func() (err error) {
+		c.ClosedAt = w.instant()
+		if inputs, err = w.readInputs(); err != nil {
 			return err
 		}
-		c.ClosedAt = w.instant(used)
-		inputs, err = w.readInputs()
-		return err
+		// Before it is used: a statement of a run that is killed may go on, and must
+		// not add to what the next one writes.
+		return w.DB.SaveCloseRun(w.ctx, queries.CloseRun{Period: d.period, Date: d.span.Start, Step: queries.CloseCounting, ClosedAt: c.ClosedAt})
 	})
 	do("begin", func() error { return w.DB.ForgetCounts(w.ctx) })
 	for _, dim := range queries.ClosedDimensions() {

@@ -138,8 +138,9 @@ type CloseStep string
 
 // The steps.
 const (
-	CloseBegan CloseStep = "began" // about to write revisions
-	CloseDone  CloseStep = "done"  // all charts of the date are as of ClosedAt
+	CloseCounting CloseStep = "counting" // ClosedAt is taken
+	CloseBegan    CloseStep = "began"    // about to write revisions
+	CloseDone     CloseStep = "done"     // all charts of the date are as of ClosedAt
 )
 
 // CloseInputs is what else than plays decides closed charts.
@@ -191,16 +192,6 @@ func (db *DB) CloseInputs(ctx context.Context) (in CloseInputs, err error) {
 		return in, fmt.Errorf("what decides closed charts: %w", err)
 	}
 	return in, nil
-}
-
-// LastClosedAt is the latest ClosedAt that a close of the date has used; 1970
-// when there was none.
-func (db *DB) LastClosedAt(ctx context.Context, p topk.Period, date time.Time) (last time.Time, err error) {
-	args := []any{clickhouse.Named("period", string(p)), onDate("date", date)}
-	if err := db.row(ctx, "close_last.sql", args, &last); err != nil {
-		return last, fmt.Errorf("last close of the %s %s: %w", p, date.Format(time.DateOnly), err)
-	}
-	return last, nil
 }
 
 // FirstDay is the first day with plays; the zero time when there are none. Plays

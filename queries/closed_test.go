@@ -489,9 +489,9 @@ func TestCloseHealsWhereverItWasKilled(t *testing.T) {
 		}
 		return err != nil
 	}
-	// Of a date there are 13 statements. The first close of all dates, then one
+	// Of a date there are 14 statements. The first close of all dates, then one
 	// that revises a date and goes over those after it.
-	for n := range 13 {
+	for n := range 14 {
 		killed(n, 0)
 		killed(n, time.Duration(n)*time.Millisecond)
 	}

@@ -25,6 +25,8 @@ type plan struct {
 
 const day = 24 * time.Hour
 
+var epoch = time.Unix(0, 0).UTC()
+
 // planOf puts the bounds of the hours where, by now, the least has happened
 // between them and the span's own: of an hour that is under way, that is its end.
 func planOf(s topk.Span, now time.Time) plan {
@@ -159,14 +161,14 @@ func (p plan) argsOf(suffix string) []any {
 
 // date binds a day as a Date parameter; there are none before 1970.
 func date(name string, t time.Time) any {
-	return clickhouse.Named(name, later(t, time.Unix(0, 0)).UTC().Format(time.DateOnly))
+	return clickhouse.Named(name, later(t, epoch).Format(time.DateOnly))
 }
 
 // cameAfter bounds from below when plays that happened at an instant or later
 // can have come in: some clocks are ahead.
 func cameAfter(oldest time.Time, there bool) time.Time {
 	if !there {
-		return time.Unix(0, 0)
+		return epoch
 	}
-	return later(oldest.Add(-MaxAhead), time.Unix(0, 0)).UTC()
+	return later(oldest.Add(-MaxAhead), epoch).UTC()
 }

@@ -6,13 +6,11 @@ FROM songs FINAL
 ORDER BY val
 LIMIT {limit:UInt32}
 {{- else}}
+-- From the projection of rollup_day that has each value once a part.
 SELECT val
 FROM rollup_day
 WHERE dim = {dim:String}
 GROUP BY val
 ORDER BY val
 LIMIT {limit:UInt32}
--- In the order of the key a value is one run of rows, which is skipped at once
--- instead of being looked up row by row.
-SETTINGS optimize_aggregation_in_order = 1
 {{- end}}
