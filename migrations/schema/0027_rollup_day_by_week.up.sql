@@ -4,8 +4,6 @@
 --
 -- The projection says which values there are, and the first day with plays,
 -- without reading what is kept for ever.
---
--- Repeatable, whichever column is there.
 CREATE OR REPLACE TABLE rollup_day
 (
     dim    LowCardinality(String),
@@ -24,5 +22,5 @@ ENGINE = AggregatingMergeTree
 PARTITION BY week
 ORDER BY (dim, val, songId, ts)
 SETTINGS deduplicate_merge_projection_mode = 'rebuild'
-AS SELECT dim, val, songId, ts, plays, wm, wmAt, toMonday(COLUMNS('^(month|week)$')) AS week
+AS SELECT dim, val, songId, ts, plays, wm, wmAt, week
 FROM rollup_day
