@@ -17,6 +17,22 @@ type Span struct{ Start, End time.Time }
 // Contains reports whether t lies in the span.
 func (s Span) Contains(t time.Time) bool { return !t.Before(s.Start) && t.Before(s.End) }
 
+// Earlier is the earlier of two instants, a when they are the same.
+func Earlier(a, b time.Time) time.Time {
+	if b.Before(a) {
+		return b
+	}
+	return a
+}
+
+// Later is the later of two instants, a when they are the same.
+func Later(a, b time.Time) time.Time {
+	if b.After(a) {
+		return b
+	}
+	return a
+}
+
 // A Window is a rule that gives a Span at any instant: rolling (the last 24
 // hours), to date (this week so far), everything, or a fixed interval.
 // Windows are comparable. The zero Window is invalid.

@@ -401,25 +401,11 @@ func (a *Archive) facts(ctx context.Context, from, to time.Time) (map[time.Time]
 		if !there {
 			f.MinAt, f.MaxAt, f.MinTS, f.MaxTS = minAt.UTC(), maxAt.UTC(), minTS.UTC(), maxTS.UTC()
 		}
-		f.MinAt, f.MinTS = earlier(f.MinAt, minAt.UTC()), earlier(f.MinTS, minTS.UTC())
-		f.MaxAt, f.MaxTS = later(f.MaxAt, maxAt.UTC()), later(f.MaxTS, maxTS.UTC())
+		f.MinAt, f.MinTS = topk.Earlier(f.MinAt, minAt.UTC()), topk.Earlier(f.MinTS, minTS.UTC())
+		f.MaxAt, f.MaxTS = topk.Later(f.MaxAt, maxAt.UTC()), topk.Later(f.MaxTS, maxTS.UTC())
 		all[hour] = f
 		return nil
 	})
-}
-
-func earlier(a, b time.Time) time.Time {
-	if b.Before(a) {
-		return b
-	}
-	return a
-}
-
-func later(a, b time.Time) time.Time {
-	if b.After(a) {
-		return b
-	}
-	return a
 }
 
 // catalog archives songs and users' segments as they are, once a day.

@@ -137,7 +137,7 @@ func (c *Closer) under(lock *tablelock.Lock, kinds []topk.Period, due func(*walk
 		return w.closed, fmt.Errorf("close charts: %w", err)
 	}
 	for _, r := range w.runs {
-		w.last = latest(w.last, r.ClosedAt)
+		w.last = topk.Later(w.last, r.ClosedAt)
 	}
 	for _, kind := range kinds {
 		if err := w.run(kind, due); err != nil {
@@ -188,7 +188,7 @@ func (w *walk) run(kind topk.Period, due func(*walk, *date) (bool, error)) error
 				return err
 			}
 		}
-		w.began = latest(w.began, d.began)
+		w.began = topk.Later(w.began, d.began)
 		if !d.done.ClosedAt.IsZero() {
 			w.metrics.until.WithLabelValues(string(kind)).Set(float64(d.span.End.Unix()))
 		}
@@ -373,13 +373,6 @@ func (w *walk) close(d *date, behind, total int64) error {
 	w.Log.InfoContext(w.ctx, "charts closed", "period", d.period, "date", d.span.Start.Format(time.DateOnly),
 		"charts", counted.Charts, "new", first, "revised", again, "took", took)
 	return nil
-}
-
-func latest(a, b time.Time) time.Time {
-	if a.Before(b) {
-		return b
-	}
-	return a
 }
 
 type closeMetrics struct {

@@ -3,8 +3,6 @@ package migrations
 import (
 	"context"
 	"errors"
-
-	chmigrate "github.com/golang-migrate/migrate/v4/database/clickhouse"
 )
 
 // WithSteps makes a replay call step before each of its steps, and end when that
@@ -39,7 +37,7 @@ func Killed(url string, version int) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
-	driver, err := chmigrate.WithInstance(db, &chmigrate.Config{DatabaseName: options.Auth.Database, MigrationsTableEngine: "MergeTree"})
+	driver, err := schemaDriver(db, options.Auth.Database)
 	if err != nil {
 		return err
 	}

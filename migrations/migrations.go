@@ -14,6 +14,7 @@ import (
 
 	"github.com/ClickHouse/clickhouse-go/v2"
 	"github.com/golang-migrate/migrate/v4"
+	migratedb "github.com/golang-migrate/migrate/v4/database"
 	chmigrate "github.com/golang-migrate/migrate/v4/database/clickhouse"
 	"github.com/golang-migrate/migrate/v4/source/iofs"
 
@@ -154,10 +155,7 @@ func stepsLeft(db *sql.DB, database string) (m *migrate.Migrate, left bool, err 
 	if err != nil {
 		return nil, false, err
 	}
-	driver, err := chmigrate.WithInstance(db, &chmigrate.Config{
-		DatabaseName:          database,
-		MigrationsTableEngine: "MergeTree",
-	})
+	driver, err := schemaDriver(db, database)
 	if err != nil {
 		return nil, false, err
 	}
@@ -185,6 +183,11 @@ func stepsLeft(db *sql.DB, database string) (m *migrate.Migrate, left bool, err 
 		return m, false, nil
 	}
 	return m, err == nil, err
+}
+
+// schemaDriver knows which numbered files have run.
+func schemaDriver(db *sql.DB, database string) (migratedb.Driver, error) {
+	return chmigrate.WithInstance(db, &chmigrate.Config{DatabaseName: database, MigrationsTableEngine: "MergeTree"})
 }
 
 // plainName is a database name that needs no quoting anywhere.

@@ -30,7 +30,7 @@ var epoch = time.Unix(0, 0).UTC()
 // planOf puts the bounds of the hours where, by now, the least has happened
 // between them and the span's own: of an hour that is under way, that is its end.
 func planOf(s topk.Span, now time.Time) plan {
-	happened := func(from, to time.Time) time.Duration { return earlier(to, now).Sub(earlier(from, now)) }
+	happened := func(from, to time.Time) time.Duration { return topk.Earlier(to, now).Sub(topk.Earlier(from, now)) }
 	nearest := func(t time.Time) time.Time {
 		down, up := t.Truncate(time.Hour), ceil(t, time.Hour)
 		if happened(down, t) <= happened(t, up) {
@@ -39,7 +39,7 @@ func planOf(s topk.Span, now time.Time) plan {
 		return up
 	}
 	from, to := nearest(s.Start), nearest(s.End)
-	raw := happened(earlier(s.Start, from), later(s.Start, from)) + happened(earlier(s.End, to), later(s.End, to))
+	raw := happened(topk.Earlier(s.Start, from), topk.Later(s.Start, from)) + happened(topk.Earlier(s.End, to), topk.Later(s.End, to))
 	if !from.Before(to) || raw >= happened(s.Start, s.End) {
 		return innerPlan(s)
 	}
@@ -72,20 +72,6 @@ func ceil(t time.Time, d time.Duration) time.Time {
 		return down.Add(d)
 	}
 	return t
-}
-
-func earlier(a, b time.Time) time.Time {
-	if b.Before(a) {
-		return b
-	}
-	return a
-}
-
-func later(a, b time.Time) time.Time {
-	if b.After(a) {
-		return b
-	}
-	return a
 }
 
 // grains are those of which a plan reads something, as statements choose their
@@ -121,9 +107,9 @@ func (g grains) Grains() (names []string) {
 func (p plan) oldestRaw() (oldest time.Time, raw bool) {
 	switch {
 	case !p.from.Equal(p.hourFrom):
-		return earlier(p.from, p.hourFrom), true
+		return topk.Earlier(p.from, p.hourFrom), true
 	case !p.hourTo.Equal(p.to):
-		return earlier(p.hourTo, p.to), true
+		return topk.Earlier(p.hourTo, p.to), true
 	}
 	return time.Time{}, false
 }
@@ -149,8 +135,7 @@ func (p plan) args() []any { return p.argsOf("") }
 
 // argsOf binds the bounds of one of several plans of a statement.
 func (p plan) argsOf(suffix string) []any {
-	week := cameAfter(p.oldestDay())
-	week = week.Add(-day * time.Duration((week.Weekday()+6)%7)) // its Monday
+	week := topk.Weekly.Containing(cameAfter(p.oldestDay()), topk.Calendar{WeekStart: time.Monday}).Start
 	return []any{
 		sqlfile.Instant("from"+suffix, p.from), sqlfile.Instant("hourFrom"+suffix, p.hourFrom), sqlfile.Instant("dayFrom"+suffix, p.dayFrom),
 		sqlfile.Instant("dayTo"+suffix, p.dayTo), sqlfile.Instant("hourTo"+suffix, p.hourTo), sqlfile.Instant("to"+suffix, p.to),
@@ -161,7 +146,7 @@ func (p plan) argsOf(suffix string) []any {
 
 // date binds a day as a Date parameter; there are none before 1970.
 func date(name string, t time.Time) any {
-	return clickhouse.Named(name, later(t, epoch).Format(time.DateOnly))
+	return clickhouse.Named(name, topk.Later(t, epoch).Format(time.DateOnly))
 }
 
 // cameAfter bounds from below when plays that happened at an instant or later
@@ -170,5 +155,5 @@ func cameAfter(oldest time.Time, there bool) time.Time {
 	if !there {
 		return epoch
 	}
-	return later(oldest.Add(-MaxAhead), epoch).UTC()
+	return topk.Later(oldest.Add(-MaxAhead), epoch).UTC()
 }

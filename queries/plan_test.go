@@ -32,7 +32,7 @@ func (p plan) rawTime(now time.Time) time.Duration {
 		if b.Before(a) {
 			a, b = b, a
 		}
-		return earlier(b, now).Sub(earlier(a, now))
+		return topk.Earlier(b, now).Sub(topk.Earlier(a, now))
 	}
 	return length(p.from, p.hourFrom) + length(p.hourTo, p.to)
 }
@@ -48,7 +48,7 @@ func TestPlans(t *testing.T) {
 		}
 		s := topk.Span{Start: instant("from"), End: instant("to")}
 		if !s.Start.Before(s.End) {
-			t.Skip("empty")
+			s = topk.Span{Start: s.End, End: s.Start.Add(time.Millisecond)}
 		}
 		now := instant("now")
 		p, inner, raw := planOf(s, now), innerPlan(s), rawPlan(s)
